@@ -1,0 +1,43 @@
+# make demo: the main job on three submissions. make test: everything. Both set up what they need.
+PYTHON ?= python3.11
+export PYTHON
+
+.PHONY: setup engine base packages demo test lint bench clean
+
+setup: .venv/.done ## leaves .venv/bin/grader
+.venv/.done: pyproject.toml requirements-dev.txt tools/venv
+	@tools/venv
+	@touch $@
+
+engine: ## a Docker engine that answers
+	@tools/engine
+
+base: engine ## the base image of the reference and the sample submissions
+	@tools/base-image
+
+packages: ## a registry, busybox, gosu, setuidgid
+	@tools/packages
+
+demo: setup engine base
+	@tools/packages docker-registry
+	@tools/demo
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: engine base packages lint
+	.venv/bin/pytest
+
+bench: setup engine base
+	.venv/bin/python benchmarks/bench.py
+
+lock: ## pin anew what pyproject.toml asks for
+	.venv/bin/pip install --quiet uv
+	.venv/bin/uv pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 \
+		--group dev --output-file requirements-dev.txt pyproject.toml
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

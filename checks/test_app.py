@@ -1,0 +1,105 @@
+"""What the running container does, seen from outside."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from grader import diagnose
+from grader.assignment import Assignment, Route
+from grader.case import Running
+from grader.i18n import _
+from grader.plugin import Seen, require
+
+
+def test_starts(app: Running, seen: Seen) -> None:
+    """The container starts and stays up."""
+    app.alive()
+    if app.answered:
+        seen(_("Up, and answering {seconds:.1f} s after its start.").format(seconds=app.answered - app.started))
+    else:
+        seen(_("Up."))
+
+
+def test_route(app: Running, route: Route, seen: Seen) -> None:
+    """A route answers what is asked of it."""
+    answer = app.ask(route)
+    seen(
+        _("{route} answers {status}: {body}").format(
+            route=route, status=answer.status, body=diagnose.quoted(answer.text, 80)
+        ),
+        status=answer.status,
+        body=answer.text[:2000],
+    )
+
+
+def test_non_root(app: Running, seen: Seen) -> None:
+    """No process runs as root."""
+    app.alive()
+    processes, roots = app.processes()
+    user = str(app.facts.config.get("User") or "")
+    require(
+        not roots,
+        _("Running as root: {processes}.").format(
+            processes=", ".join(diagnose.quoted(p.command, 60) for p in roots[:3])
+        ),
+        diagnose.how_to_leave_root(user),
+        user=user,
+        processes=[p.command for p in roots],
+    )
+    seen(
+        _("{count} process(es), none as root (uid {uids}).").format(
+            count=len(processes), uids=", ".join(sorted({str(p.uid) for p in processes}))
+        ),
+        uids=sorted({p.uid for p in processes}),
+    )
+
+
+def test_no_debugger(app: Running, assignment: Assignment, seen: Seen) -> None:
+    """Werkzeug's debugger, which runs any code sent to it, cannot be reached."""
+    if app.answered is None:
+        pytest.skip(_("The application does not answer at all."))
+    script = Route(path="/?__debugger__=yes&cmd=resource&f=debugger.js")
+    answer = app.ask_once(script)
+    require(
+        not (answer and answer.status == 200 and "javascript" in answer.headers.get("content-type", "")),
+        _("Werkzeug's interactive debugger answers on port {port}: it runs any code sent to it.").format(
+            port=assignment.port
+        ),
+        _("Leave out debug=True (and FLASK_DEBUG=1) in the image: app.run(host='0.0.0.0', port={port}).").format(
+            port=assignment.port
+        ),
+    )
+    seen(_("No debugger answers."))
+
+
+@pytest.mark.last
+def test_graceful_stop(app: Running, assignment: Assignment, seen: Seen) -> None:
+    """The container ends by itself soon after `docker stop`."""
+    app.alive()
+    name = app.stop_signal()
+    hint = _(
+        "PID 1 gets no default action for signals. Handle SIGTERM (signal.signal(signal.SIGTERM, lambda *_:"
+        " sys.exit(0))), start with exec-form CMD, or serve with gunicorn or waitress."
+    )
+    number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    first = app.first_process()
+    if number and first and first.caught is not None and first.blocked is not None:
+        bit = 1 << (number - 1)
+        # kernel/signal.c, sig_ignored: init of a PID namespace ignores what it neither handles nor blocks.
+        require(
+            (first.caught | first.blocked) & bit or name in ("KILL", "SIGKILL"),
+            _("{process}, as PID 1, does not handle {signal}: `docker stop` waits 10 s, then kills it.").format(
+                process=diagnose.quoted(first.command, 60), signal=name
+            ),
+            hint,
+        )
+    app.app.signal(name)
+    took = app.ends_within(assignment.timeouts.stop)
+    require(
+        took is not None,
+        _("Still running {seconds:.0f} s after {signal}.").format(seconds=assignment.timeouts.stop, signal=name),
+        hint,
+    )
+    seen(_("Ended {seconds:.1f} s after {signal}.").format(seconds=took or 0.0, signal=name))

@@ -1,0 +1,20 @@
+"""The `grader` command. `check` has its helper process loading before the command line is even read."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    warm = None
+    if "check" in sys.argv[1:2] and "--help" not in sys.argv:
+        from .session import Warm
+
+        warm = Warm()
+    from .cli import run
+
+    sys.exit(run(sys.argv[1:], warm))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""A directory's Dockerfile → an image on the engine: with BuildKit where a client offers it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import docker
+
+from .engine import Engine, engine_trouble
+from .i18n import _
+from .model import Trouble
+from .text import one_line
+
+MAX_OUTPUT = 1 << 20
+
+
+class BuildFailed(Exception):
+    """The Dockerfile does not build; `output` is what the builder printed, its end at least."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__(one_line(output[-200:]))
+        self.output = output
+
+
+def build(
+    engine: Engine,
+    directory: Path,
+    args: Mapping[str, str],
+    platform: str | None,
+    seconds: float,
+    told: Callable[[str], None] = lambda _line: None,
+) -> str:
+    """The id of the image built from `directory`. `told` gets each line of output as it comes.
+
+    Raises BuildFailed, or Trouble where a registry, the network or the engine failed.
+    """
+    before = engine.image_ids()
+    client = _buildkit_client()
+    try:
+        if client:
+            image = _with_buildkit(client, directory, args, platform, seconds, told)
+        else:
+            image = _with_testcontainers(directory, args, platform)
+    except BuildFailed as failure:
+        if trouble := not_the_students(failure.output):
+            raise Trouble(
+                _("The image could not be built, and not through the Dockerfile: {error}").format(
+                    error=one_line(trouble)
+                ),
+                _("A registry, the network or the engine did not answer. Try again later."),
+            ) from failure
+        raise
+    engine.built(image, before)
+    return image
+
+
+def _clients() -> Iterator[str]:
+    """Every docker on PATH: the first is not always the one that can build."""
+    seen = set()
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        found = shutil.which("docker", path=folder) if folder else None
+        if found and (real := str(Path(found).resolve())) not in seen:
+            seen.add(real)
+            yield found
+
+
+def _buildkit_client() -> list[str] | None:
+    """The command that builds with BuildKit: `docker buildx build`, or `docker build` of a client older than
+    23, whose BuildKit needs no plugin (asked for with DOCKER_BUILDKIT=1). None where no client offers it."""
+    for docker_ in _clients():
+        if _ok([docker_, "buildx", "version"]):
+            return [docker_, "buildx", "build", "--load"]
+        said = subprocess.run([docker_, "--version"], capture_output=True, text=True, check=False).stdout
+        version = re.search(r"version (\d+)\.", said)
+        if version and 18 < int(version[1]) < 23:
+            return [docker_, "build"]
+    return None
+
+
+def _ok(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _with_buildkit(
+    client: list[str],
+    directory: Path,
+    args: Mapping[str, str],
+    platform: str | None,
+    seconds: float,
+    told: Callable[[str], None],
+) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        iid = Path(folder, "iid")
+        command = [*client, "--progress=plain", "--iidfile", str(iid)]
+        command += [f"--build-arg={name}={value}" for name, value in args.items()]
+        command += [f"--platform={platform}"] if platform else []
+        code, output = _run([*command, str(directory)], seconds, told)
+        if code == 0 and iid.exists():
+            return iid.read_text().strip()
+        raise BuildFailed(output)
+
+
+def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tuple[int, str]:
+    output: list[str] = []
+    size = 0
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "DOCKER_BUILDKIT": "1", "BUILDKIT_COLORS": ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        for line in iter(lambda: process.stdout.readline(65_536), "") if process.stdout else ():
+            output.append(line)
+            size += len(line)
+            while size > MAX_OUTPUT:
+                size -= len(output.pop(0))
+            told(line)
+        in_time = timer.is_alive()
+        timer.cancel()
+    if not in_time:
+        raise Trouble(
+            _("The build was not done within {seconds:.0f} s.").format(seconds=seconds),
+            _("Grade it again on an idle machine, or widen `timeouts.build` in the assignment."),
+        )
+    return process.returncode, "".join(output)
+
+
+def _with_testcontainers(directory: Path, args: Mapping[str, str], platform: str | None) -> str:
+    """The engine's classic builder (testcontainers #940): no `RUN --mount`, no heredocs."""
+    from testcontainers.core.image import DockerImage
+
+    more = {"platform": platform} if platform else {}
+    image = DockerImage(directory, clean_up=False, buildargs=dict(args), **more)
+    with engine_trouble(_("building")):
+        try:
+            built = image.build()
+        except docker.errors.BuildError as error:
+            lines = [str(e.get("stream") or e.get("error") or "") for e in error.build_log]
+            raise BuildFailed("".join(lines)[-MAX_OUTPUT:] + f"\n{error.msg}") from error
+        except docker.errors.APIError as error:
+            if error.status_code and error.status_code < 500:  # the Dockerfile cannot be parsed
+                raise BuildFailed(str(error.explanation)) from error
+            raise
+    return str(built.get_wrapped_image().id)
+
+
+# What the builder or the engine itself could not reach, or lacked.
+_OURS = re.compile(
+    r"^.*(?:Cannot connect to the Docker daemon|error during connect|no space left on device|toomanyrequests"
+    r"|(?:failed to (?:do request|resolve|authorize|copy|fetch)|error resolving|Get \"https?://).*"
+    r"(?:dial tcp|lookup|i/o timeout|TLS handshake|connection re(?:fused|set)|EOF|50\d|deadline exceeded)"
+    r"|TLS handshake timeout|received unexpected HTTP status: 5\d\d|context deadline exceeded"
+    r"|error reading from server: EOF|transport is closing).*$",
+    re.MULTILINE,
+)
+# Package indices that a student is right to rely on, out of reach.
+_INDEX = re.compile(
+    r"^.*(?:pypi\.org|pythonhosted\.org|deb\.debian\.org|security\.debian\.org|dl-cdn\.alpinelinux\.org"
+    r"|registry\.npmjs\.org).*(?:Temporary failure|Could not resolve|resolving|Failed to establish"
+    r"|timed out|refused|reset|unreachable|50[234]).*$"
+    r"|^.*(?:NewConnectionError|NameResolutionError|ReadTimeoutError|ConnectTimeoutError)"
+    r".*(?:/simple/|pypi\.org|pythonhosted\.org).*$",
+    re.MULTILINE,
+)
+
+
+def not_the_students(output: str) -> str | None:
+    """The line that shows that a build failed through a network, a registry or the engine; else None."""
+    found = _OURS.search(output) or _INDEX.search(output)
+    return found[0].strip() if found else None

@@ -1,0 +1,226 @@
+"""Commands, exit codes, and the one error boundary."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__, assignment, i18n
+from .model import Misuse, Result, Trouble
+from .report import FORMATS, render
+from .text import one_line
+
+if TYPE_CHECKING:
+    from .session import Warm
+
+PASSED, FAILED, MISUSE, UNGRADED, INTERRUPTED = 0, 1, 2, 3, 130
+EXIT = {"passed": PASSED, "failed": FAILED, "ungraded": UNGRADED}
+
+
+def run(arguments: Sequence[str], warm: Warm | None = None) -> int:
+    """Run a command line; its exit code. The one place where errors become words and numbers."""
+    try:
+        code: int | None = main.main(list(arguments), prog_name="grader", standalone_mode=False, obj=warm)
+        return code or PASSED
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "grader"
+        return _say(f"{error.format_message()} (see `{command} --help`)", MISUSE)
+    except Misuse as error:
+        return _say(str(error), MISUSE)
+    except Trouble as error:
+        return _say(error.message + (f" {error.hint}" if error.hint else ""), UNGRADED)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted; nothing is left behind", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return UNGRADED
+    finally:
+        if warm:
+            warm.close()
+
+
+def _say(text: str, code: int) -> int:
+    for line in text.splitlines():
+        print(f"grader: {one_line(line, 1000)}", file=sys.stderr)
+    return code
+
+
+# --- reports ----------------------------------------------------------------------------------------
+
+
+class Report(click.ParamType):
+    """FORMAT[=PATH]: where to write it is known to work before anything starts."""
+
+    name = "format[=path]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Path | None]:
+        form, _equals, path = value.partition("=")
+        if form not in FORMATS:
+            self.fail(f"unknown format {form!r}; one of {', '.join(FORMATS)}", param, ctx)
+        if not path:
+            return form, None
+        try:
+            with Path(path).open("a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            self.fail(f"cannot write the report {path}: {error.strerror}", param, ctx)
+        return form, Path(path)
+
+
+def _write(reports: Sequence[tuple[str, Path | None]], results: Sequence[Result]) -> None:
+    for form, path in reports or [("console", None)]:
+        if path:
+            path.write_text(render(form, results), "utf-8")
+        else:
+            _print(render(form, results))
+        if form == "github":
+            from .report.github import append_summary
+
+            if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+                append_summary(results, Path(summary))
+
+
+def _print(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    if not text.endswith("\n"):
+        sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+# --- commands ---------------------------------------------------------------------------------------
+
+_assignment = click.option(
+    "--assignment", "assignment_file", type=click.Path(path_type=Path), default=assignment.DEFAULT,
+    metavar="FILE", help="What is asked (default: TP 1, which ships with the grader).",
+)  # fmt: skip
+_lang = click.option(
+    "--lang", type=click.Choice(i18n.LANGUAGES), default=lambda: _language(), help="Language of messages."
+)
+
+
+def _language() -> str:
+    """What the environment asks for: the first of LC_ALL, LC_MESSAGES and LANG that is set."""
+    asked = next((v for k in ("LC_ALL", "LC_MESSAGES", "LANG") if (v := os.environ.get(k))), "en")
+    return asked[:2] if asked[:2] in i18n.LANGUAGES else "en"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="grader")
+def main() -> None:
+    """Grade labs whose answer is a container image."""
+
+
+@main.command()
+@click.argument("target")
+@_assignment
+@click.option("--report", "reports", type=Report(), multiple=True, metavar="FORMAT[=PATH]",
+              help=f"One of {', '.join(FORMATS)}; repeatable.")  # fmt: skip
+@click.option("--local", is_flag=True, help="Grade the local engine's image of that name, whatever its registry has.")
+@click.option("--credentials", is_flag=True, help="Use your own `docker login` to pull an image that is not public.")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="As in docker build; repeatable.")
+@_lang
+@click.option("--timeout", type=click.FloatRange(min=1), metavar="S", help="Seconds for everything.")
+@click.option("--runtime", metavar="NAME", help="The engine's runtime to use, such as runsc.")
+@click.option("--keep", is_flag=True, help="Leave the container on the engine, to look at it.")
+@click.pass_obj
+def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, local: bool, credentials: bool,
+          build_args: tuple[str, ...], lang: str, timeout: float | None, runtime: str | None, keep: bool) -> int:  # fmt: skip
+    """Grade TARGET: a directory with a Dockerfile, or an image.
+
+    An image named with its registry (ghcr.io/USER/NAME:TAG) is looked up there, anything else in the local engine.
+    """
+    from .options import Options
+    from .session import Warm, grade, submission_of
+
+    i18n.use(lang)
+    submission = submission_of(target)
+    asked = assignment.load(assignment_file)
+    options = Options(local, credentials, keep, _pairs(build_args), lang, runtime)
+    own = warm or Warm()
+    try:
+        with _live(reports) as told:
+            result = grade(submission, asked, options, own, told, timeout)
+    finally:
+        if own is not warm:
+            own.close()
+    _write(reports, [result])
+    return EXIT[result.verdict]
+
+
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    for argument in arguments:
+        if "=" not in argument:
+            raise Misuse(f"--build-arg {argument}: not NAME=VALUE")
+    return dict(a.partition("=")[::2] for a in arguments)
+
+
+def _live(reports: Sequence[Any]) -> Any:
+    """A line on standard error that says what is being done, on a terminal."""
+    import contextlib
+
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return contextlib.nullcontext(lambda _text: None)
+    from .report.live import live
+
+    return live()
+
+
+@main.command()
+@_assignment
+@_lang
+def checks(assignment_file: Path, lang: str) -> int:
+    """List the checks: id, level, points, title."""
+    from .catalogue import titles
+
+    i18n.use(lang)
+    asked = assignment.load(assignment_file)
+    for check_, title in zip(asked.checks, titles(asked).values(), strict=True):
+        _print(f"{check_.id:<20} {check_.level:<9} {check_.points or '':>4}  {one_line(title)}")
+    known = assignment.catalogue()
+    for id_ in sorted(known.keys() - {c.id for c in asked.checks}):
+        _print(f"{id_:<20} {'not asked':<9} {'':>4}  {known[id_].partition(chr(10))[0]}")
+    return PASSED
+
+
+@main.command()
+@click.argument("check_id", metavar="ID")
+@_assignment
+@_lang
+def explain(check_id: str, assignment_file: Path, lang: str) -> int:
+    """Why a check matters, an example, and how to mend it."""
+    from .catalogue import page, titles
+
+    i18n.use(lang)
+    asked = assignment.load(assignment_file)
+    found = asked.check(check_id)
+    known = {**assignment.catalogue(), **(assignment.catalogue(asked.extra) if asked.extra else {})}
+    if not found and check_id not in known:
+        ids = dict.fromkeys([*(c.id for c in asked.checks), *known])
+        raise Misuse(f"unknown check {check_id!r}; one of {', '.join(ids)}")
+    found = found or assignment.Check(check_id, "advice")
+    text = page(found, lang) or known.get(check_id) or titles(asked)[check_id]
+    _print(f"{check_id} ({found.level}, {found.points:g})\n\n{text}")
+    return PASSED
+
+
+@main.command()
+@_lang
+def doctor(lang: str) -> int:
+    """What works here, and what to do about what does not."""
+    from .doctor import diagnose
+
+    i18n.use(lang)
+    works = True
+    for finding in diagnose():
+        works &= finding.works or finding.optional
+        mark = "ok  " if finding.works else "note" if finding.optional else "FAIL"
+        _print(f"{mark}  {finding.what}" + (f"\n      → {finding.mend}" if finding.mend else ""))
+    return PASSED if works else UNGRADED

@@ -1,0 +1,506 @@
+"""From what was seen to what to mend: the causes this lab's failures have. Pure.
+
+Each function gives a message (what was seen, and what was asked) and a hint (how to mend it).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from .assignment import Route
+from .engine import Listener, Probe
+from .i18n import _
+from .image import Facts, Step
+from .probe import Answer, NoAnswer
+from .text import one_line, visible
+
+Finding = tuple[str, str | None]
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def quoted(text: str, limit: int = 120) -> str:
+    """A short piece of foreign text, so that its end can be seen."""
+    return f"“{one_line(text, limit)}”"
+
+
+# --- build ------------------------------------------------------------------------------------------
+
+
+def why_build_failed(output: str) -> Finding:
+    tail = visible("\n".join(_builder_lines(output)[-15:]), 1500)
+    causes = (
+        (r"dockerfile parse error.*|unknown instruction:.*", _("The Dockerfile itself is malformed; mend the line named.")),
+        (r"(?:Dockerfile|file with no instructions).*(?:empty|no instructions)|no build stage in current context|"
+         r"no build stage", _("A Dockerfile begins with FROM (only ARG may stand before it).")),
+        (r"failed to (?:compute cache key|calculate checksum).*|COPY failed.*|ADD failed.*",
+         _("COPY takes files from the directory being built: check the name, and that `.dockerignore` does not"
+           " leave it out.")),
+        (r"pull access denied.*|.*(?:repository does not exist|manifest unknown|: not found$).*",
+         _("The base image in FROM does not exist under that name and tag: check the spelling.")),
+        (r"No matching distribution found for .*|Could not find a version that satisfies .*",
+         _("requirements.txt names a package or version that does not exist: check the spelling and version.")),
+        (r"Could not open requirements file.*",
+         _("`COPY requirements.txt` has to come before the `RUN pip install` that reads it.")),
+        (r"\S+: (?:command )?not found", _("The base image does not have that command: install it, or do without.")),
+        (r"the --mount option requires BuildKit.*|unknown flag: mount.*",
+         _("`RUN --mount` needs BuildKit; the docker client here has none.")),
+    )  # fmt: skip
+    for pattern, hint in causes:
+        if found := re.search(pattern, output, re.MULTILINE | re.IGNORECASE):
+            what = one_line(found[0], 200)
+            return _("The Dockerfile does not build: {what}\n{tail}").format(what=what, tail=tail), hint
+    return (
+        _("The Dockerfile does not build. Its last words:\n{tail}").format(tail=tail),
+        _("Run `docker build .` in that directory and mend the step that fails."),
+    )
+
+
+def _builder_lines(output: str) -> list[str]:
+    """BuildKit's plain output without its step numbers, hashes and timings."""
+    lines = (re.sub(r"^#\d+ (?:\d+\.\d+ )?", "", line) for line in output.splitlines())
+    return [line for line in lines if line.strip() and not re.match(r"(?:sha256:|DONE|CACHED|transferring)", line)]
+
+
+# --- start ------------------------------------------------------------------------------------------
+
+
+def why_not_started(said: str, facts: Facts) -> Finding | None:
+    """For the engine's refusal to create or start a container; None where it is not the image's fault."""
+    command = shlex.join([*(facts.config.get("Entrypoint") or ()), *(facts.config.get("Cmd") or ())])
+    if re.search(r"no command specified", said, re.IGNORECASE):
+        return (
+            _("The image has neither CMD nor ENTRYPOINT: there is nothing to start."),
+            _('End the Dockerfile with the command that starts the application, e.g. CMD ["python", "app.py"].'),
+        )
+    if found := re.search(r"unable to find (user|group) (.+?): no matching entries", said):
+        return (
+            _("USER names {name}, which does not exist in the image.").format(name=quoted(found[2], 60)),
+            _("Create the user before USER, e.g. RUN adduser --disabled-password --gecos '' {name}.").format(
+                name=one_line(found[2].partition(":")[0], 40)
+            ),
+        )
+    if re.search(r"exec format error", said, re.IGNORECASE):
+        return _wrong_format(command)
+    if found := re.search(r'exec:? "?(.*?)"?: (executable file not found|no such file|stat .*: no such file)', said):
+        return (
+            _("The command {command} cannot be started: {name} is not in the image.").format(
+                command=quoted(command), name=quoted(found[1].strip('\\"'), 80)
+            ),
+            _("Check the spelling in CMD and ENTRYPOINT, that the program is installed in the final stage,"
+              " and that it is on PATH."),
+        )  # fmt: skip
+    if re.search(r"no such file or directory", said):
+        return (
+            _("The command {command} cannot be started: no such file or directory.").format(command=quoted(command)),
+            _("Check the path in CMD and ENTRYPOINT; a script also needs its interpreter (the #! line, without"
+              " Windows line ends) in the image."),
+        )  # fmt: skip
+    if re.search(r"permission denied", said):
+        return (
+            _("The command {command} may not be executed: permission denied.").format(command=quoted(command)),
+            _("Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable for the image's user."),
+        )
+    if re.search(r"chdir to cwd|is a directory|not a directory", said):
+        return (
+            _("The container cannot be started: {said}").format(said=quoted(said, 200)),
+            _("Check WORKDIR, and CMD and ENTRYPOINT, in the Dockerfile."),
+        )
+    return None
+
+
+def _wrong_format(command: str) -> Finding:
+    return (
+        _("The command {command} is not a program this machine can run: exec format error.").format(
+            command=quoted(command)
+        ),
+        _("Either it was built for another processor (build with --platform linux/amd64), or it is a script"
+          " without a #! line."),
+    )  # fmt: skip
+
+
+def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
+    tail = visible("\n".join(log.splitlines()[-12:]), 1200)
+    message = _("The container ended by itself, with exit code {code}, {seconds:.1f} s after its start.").format(
+        code=exit_code, seconds=seconds
+    )
+    message += "\n" + (_("Its last words:\n{log}").format(log=tail) if tail else _("It said nothing."))
+    hint = _("Run the image yourself (docker run --rm -p 5000:5000 IMAGE) and mend what it prints.")
+    causes = (
+        (r"ModuleNotFoundError: No module named ['\"]?([\w.]+)",
+         _("Add {0} to requirements.txt, and install it where the running user's Python finds it.")),
+        (r"can't open file ['\"]?(\S+?)['\"]?:", _("{0} is not in the image: check COPY, WORKDIR and CMD.")),
+        (r"(?:SyntaxError|IndentationError|NameError|ImportError): (.*)", _("Python stopped at an error: {0}")),
+        (r"PermissionError: .*?(['\"]\S+['\"]|$)",
+         _("The image's user may not access {0}: chown it in the Dockerfile, before USER.")),
+        (r"exec format error", _wrong_format("")[1] or ""),
+        (r"(\S+): (?:command )?not found", _("{0} is not installed in the image.")),
+        (r"[Aa]ddress already in use", _("Two processes of the container want the same port.")),
+        (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
+    )  # fmt: skip
+    if oom or exit_code == 137:
+        hint = _("It was killed, most likely for using more memory than the limit: run one process, load less.")
+    elif exit_code == 0:
+        hint = _(
+            "Its main process finished. It must stay in the foreground: start the server itself with CMD, not in"
+            " the background, and see that app.run(…) is really called."
+        )
+    for pattern, cause in causes:
+        if found := re.search(pattern, log, re.MULTILINE):
+            hint = cause.format(one_line((found.groups() and found[1]) or "", 80))
+            break
+    return message, hint
+
+
+# --- answers ----------------------------------------------------------------------------------------
+
+
+def why_no_answer(silence: NoAnswer, port: int, listeners: Sequence[Listener] | None, seconds: float) -> Finding:
+    if silence.kind == "timeout":
+        return (
+            _("Port {port} accepts a connection, but no whole answer came within {seconds:.0f} s.").format(
+                port=port, seconds=seconds
+            ),
+            _("The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."),
+        )
+    if silence.kind == "malformed":
+        return (
+            _("What port {port} answers is not HTTP: {detail}").format(port=port, detail=quoted(silence.detail)),
+            _("Serve plain HTTP on that port (not HTTPS, not another protocol)."),
+        )
+    here = [x for x in listeners or () if x.port == port]
+    if here and all(x.loopback for x in here):
+        return (
+            _("The application listens on {address}:{port}, which only the container itself can reach.").format(
+                address=here[0].address, port=port
+            ),
+            _("Bind to every interface: app.run(host='0.0.0.0', port={port}).").format(port=port),
+        )
+    if here:
+        return (
+            _("Port {port} is open, but the connection is closed without an answer{detail}.").format(
+                port=port, detail=f" ({one_line(silence.detail, 80)})" if silence.detail else ""
+            ),
+            _("Look into the application's log for the error that each request causes."),
+        )
+    others = [x for x in listeners or () if x.address != "127.0.0.11"]  # the engine's own name server
+    if others:
+        seen = ", ".join(f"{x.address}:{x.port}" for x in others[:5])
+        return (
+            _("Nothing listens on port {port}; the application listens on {seen}.").format(port=port, seen=seen),
+            _("Make it listen on 0.0.0.0:{port}: app.run(host='0.0.0.0', port={port}).").format(port=port),
+        )
+    if listeners is None:
+        return (
+            _("Nothing answers on port {port}.").format(port=port),
+            _("Bind to every interface and the right port: app.run(host='0.0.0.0', port={port}).").format(port=port),
+        )
+    return (
+        _("The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start.").format(
+            seconds=seconds
+        ),
+        _("Start the server in CMD: app.run(host='0.0.0.0', port={port}).").format(port=port),
+    )
+
+
+def why_wrong_answer(route: Route, answer: Answer, fault: str) -> Finding:
+    """`fault` is what `probe.mismatch` gave."""
+    if fault == "status":
+        return _wrong_status(route, answer)
+    if fault == "text":
+        return _wrong_text(route, answer)
+    if fault == "not-json":
+        return (
+            _("{route} answers {status}, but its body is not JSON: {body}").format(
+                route=route, status=answer.status, body=quoted(answer.text) if answer.body else _("it is empty")
+            ),
+            _("Return a dictionary from the view, which Flask turns into JSON: return {0}.").format(
+                repr(route.json) if isinstance(route.json, dict) else '{"…": …}'
+            ),
+        )
+    got = answer.json()
+    if fault == "json-type":
+        kinds = {dict: _("an object"), list: _("an array")}
+        return (
+            _("{route} answers JSON, but it is not {wanted}: {body}").format(
+                route=route, wanted=kinds.get(type(route.json), "?"), body=quoted(answer.text)
+            ),
+            _("Return {wanted}.").format(wanted=_json(route.json)),
+        )
+    return _wrong_json(route, got)
+
+
+def _wrong_status(route: Route, answer: Answer) -> Finding:
+    message = _("{route} answers {status}, not {wanted}.").format(
+        route=route, status=answer.status, wanted=route.status
+    )
+    if 300 <= answer.status < 400:
+        where = quoted(answer.headers.get("location", "?"), 80)
+        return message, _("It redirects to {where}; answer on {path} itself.").format(where=where, path=route.path)
+    if answer.status == 404:
+        return message, _("There is no such route: @app.route({path!r}), spelled exactly like that.").format(
+            path=route.path
+        )
+    if answer.status == 405:
+        return message, _("The route does not allow {method}: add it to methods=[…].").format(method=route.method)
+    if answer.status >= 500:
+        return message, _("The application fails while it answers: its log has the traceback.")
+    return message, None
+
+
+def _wrong_text(route: Route, answer: Answer) -> Finding:
+    wanted, got = route.text or "", answer.text
+    seen = quoted(got) if got.strip() else _("an empty body")
+    message = _("{route} answers {status} with {seen}; asked for {wanted}.").format(
+        route=route, status=answer.status, seen=seen, wanted=quoted(wanted)
+    )
+    if route.match == "regex":
+        return message, _("The body has to match the regular expression {wanted}.").format(wanted=quoted(wanted))
+    if not got.strip():
+        return message, _("Return the text from the view function: return {wanted!r}.").format(wanted=wanted)
+    if wanted.casefold() in got.casefold():
+        return message, _("Only upper and lower case differ: the text is asked for to the letter.")
+    if " ".join(wanted.split()) in " ".join(re.sub(r"<[^>]*>", " ", got).split()):
+        return message, _("The words are right, but spaces, line breaks or tags stand between them.")
+    if near := _nearest(wanted, got):
+        return message, _("Nearly: it says {near} where {wanted} is asked for.").format(
+            near=quoted(near), wanted=quoted(wanted)
+        )
+    if route.match == "equals" and wanted in got:
+        return message, _("The text is there, but nothing else may stand around it.")
+    return message, _("Return exactly {wanted!r}.").format(wanted=wanted)
+
+
+def _nearest(wanted: str, got: str) -> str | None:
+    """The run of words of `got` that is nearly `wanted`."""
+    words, count = got[:5000].split(), len(wanted.split())
+    runs = [
+        " ".join(words[i : i + n])
+        for n in range(max(1, count - 1), count + 2)
+        for i in range(min(len(words), 200))
+    ]
+    close = difflib.get_close_matches(wanted.casefold(), [r.casefold() for r in runs], n=1, cutoff=0.75)
+    return next((r for r in runs if r.casefold() == close[0]), None) if close else None
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return one_line(json.dumps(value, ensure_ascii=False), 120)
+
+
+def _wrong_json(route: Route, got: Any) -> Finding:
+    wanted = route.json
+    message = _("{route} answers {got}; asked for {wanted}.").format(route=route, got=_json(got), wanted=_json(wanted))
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        for key in wanted:
+            if key not in got:
+                near = next((k for k in got if k.strip().casefold() == key.casefold()), None)
+                if near:
+                    return message, _("The key is {near}, not {key}: keys are compared to the letter.").format(
+                        near=quoted(near, 40), key=quoted(key, 40)
+                    )
+                return message, _("The key {key} is missing.").format(key=quoted(key, 40))
+            if got[key] != wanted[key]:
+                return message, _("The value of {key} is {got}, not {wanted}.").format(
+                    key=quoted(key, 40), got=_json(got[key]), wanted=_json(wanted[key])
+                )
+        if route.exact:
+            more = ", ".join(quoted(k, 40) for k in got if k not in wanted)
+            return message, _("No further keys are allowed: {more}.").format(more=more)
+    return message, None
+
+
+# --- health check -----------------------------------------------------------------------------------
+
+
+def spoken(test: Sequence[str]) -> str:
+    """A HEALTHCHECK's test as its author wrote it."""
+    return test[1] if test[0] == "CMD-SHELL" and len(test) > 1 else shlex.join(test[1:])
+
+
+_MISSING = re.compile(
+    r"(?:sh: \d+: |sh: line \d+: |sh: |exec:? \"?|executable file )(?P<name>[\w./-]+)\"?: "
+    r"(?:command not found|not found|executable file not found|no such file|stat )",
+)
+
+
+def missing_command(probe: Probe) -> str | None:
+    """The command that a health check calls and the image does not have; then no waiting will mend it."""
+    if probe.exit_code not in (126, 127, -1, 1):
+        return None
+    found = _MISSING.search(probe.output)
+    return found["name"] if found else None
+
+
+def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: float) -> Finding:
+    """`probe` is the last failed run of the image's health check, None where none ended in time."""
+    text = quoted(spoken(test))
+    if probe is None:
+        return (
+            _("The health check {text} did not end in time.").format(text=text),
+            _("It must end by itself within its timeout of {timeout:g} s.").format(timeout=timeout),
+        )
+    said = one_line(probe.output, 200)
+    if name := missing_command(probe):
+        better = _("python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')\"")
+        return (
+            _("{name}: not found in this image, so the health check {text} can never succeed.").format(
+                name=one_line(name.rpartition("/")[2], 40), text=text
+            ),
+            _("Slim images have neither curl nor wget. Probe with what the image has: {better}").format(
+                better=better.format(port=port)
+            ),
+        )
+    message = _("The health check {text} fails (exit code {code}){said}.").format(
+        text=text, code=probe.exit_code, said=f": {said}" if said else ""
+    )
+    if probe.exit_code == -1 and "exceeded timeout" in probe.output.lower():
+        return (
+            _("The health check {text} did not end within its timeout of {timeout:g} s.").format(
+                text=text, timeout=timeout
+            ),
+            _("Ask a route that answers quickly, or give --timeout the time it needs."),
+        )
+    url = _url(spoken(test))
+    if url and url.port != port:
+        return message, _("It asks port {got}; the application is asked to listen on {port}.").format(
+            got=url.port, port=port
+        )
+    if re.search(r"404|not found", probe.output, re.IGNORECASE) and url:
+        return message, _("Its path {path} is none of the application's routes.").format(path=quoted(url.path, 60))
+    if re.search(r"refused|couldn't connect|can't connect|unable to connect", probe.output, re.IGNORECASE):
+        return message, _("Nothing answers where it asks: compare its host and port with the application's.")
+    if url and url.path not in ("", "/", "/health"):
+        return message, _("It asks {path}: is that one of the application's routes?").format(path=quoted(url.path, 60))
+    return message, _("Run it yourself: docker exec CONTAINER sh -c '…', and echo $? must say 0.")
+
+
+class _Url:
+    def __init__(self, text: str) -> None:
+        parts = urlsplit(text)
+        self.host, self.path = parts.hostname or "", parts.path
+        try:
+            self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            self.port = 0
+
+
+def _url(text: str) -> _Url | None:
+    found = re.search(r"https?://[^\s'\"|;)&>]+", text)
+    if found:
+        return _Url(found[0])
+    bare = re.search(r"(?:curl|wget)\b.*?\s((?:localhost|127\.0\.0\.1)(?::\d+)?(?:/[^\s'\"|;)&>]*)?)", text)
+    return _Url(f"http://{bare[1]}") if bare else None
+
+
+def must_ask(test: Sequence[str], port: int) -> bool:
+    """Whether a health check plainly cannot succeed unless the application on `port` answers it.
+
+    True for the common probes alone: curl or wget of one address, and Python whose first statement opens it.
+    Everything else is tried out with the application frozen.
+    """
+    words = list(test[1:])
+    if test[0] == "CMD-SHELL":
+        text = re.sub(r"\s*\|\|\s*exit 1\s*$", "", spoken(test))
+        if re.search(r"[;&|<`$]", re.sub(r"'[^']*'|\"[^\"$`]*\"", "", text.replace(">/dev/null", ""))):
+            return False
+        try:
+            words = shlex.split(text.replace(">/dev/null", "").replace("2>&1", ""))
+        except ValueError:
+            return False
+    if not words:
+        return False
+    program = words[0].rpartition("/")[2]
+    if program == "busybox" and len(words) > 1:
+        program, words = words[1], words[1:]
+    if program in ("curl", "wget"):
+        urls = [u for w in words[1:] if not w.startswith("-") and (u := _url(f"curl {w}"))]
+        return len(urls) == 1 and _is_app(urls[0], port)
+    if re.fullmatch(r"python[\d.]*", program) and len(words) == 3 and words[1] == "-c":
+        return _python_must_ask(words[2], port)
+    return False
+
+
+def _is_app(url: _Url, port: int) -> bool:
+    return url.host in ("localhost", "127.0.0.1", "0.0.0.0", "::1") and url.port == port  # noqa: S104
+
+
+def _python_must_ask(code: str, port: int) -> bool:
+    try:
+        body = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    first = next((s for s in body if not isinstance(s, (ast.Import, ast.ImportFrom))), None)
+    if not isinstance(first, (ast.Expr, ast.Assign, ast.Assert)):
+        return False
+    lazy = (ast.BoolOp, ast.IfExp, ast.Lambda, ast.comprehension, ast.Try)
+    if any(isinstance(node, lazy) for node in ast.walk(first)):
+        return False
+    return any(
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(("urlopen", "requests.get"))
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and (url := _url(str(node.args[0].value))) is not None
+        and _is_app(url, port)
+        for node in ast.walk(first)
+    )
+
+
+def how_to_leave_root(user: str) -> str:
+    """`user` is the image's USER."""
+    if not user:
+        return _(
+            "The image has no USER, so root runs it: RUN adduser --disabled-password --gecos '' appuser, then"
+            " USER appuser, before CMD."
+        )
+    if user.partition(":")[0] in ("0", "root"):
+        return _("USER {user} is root itself: create another user, and name that one.").format(user=quoted(user, 40))
+    return _(
+        "USER {user} does not help as long as a process runs with uid 0: give the user an id of its own, or"
+        " let the entrypoint step down before it starts the server."
+    ).format(user=quoted(user, 40))
+
+
+# --- size -------------------------------------------------------------------------------------------
+
+
+def heaviest(steps: Sequence[Step], compressed: bool, count: int = 3) -> list[tuple[int, str]]:
+    """(bytes, instruction) of the heaviest layers."""
+    sized = [((s.compressed if compressed else s.unpacked) or 0, s.instruction) for s in steps if s.layer]
+    return sorted(sized, key=lambda pair: pair[0], reverse=True)[:count]
+
+
+def how_to_shrink(steps: Sequence[Step], environment: dict[str, str]) -> str:
+    """Which of slim base, multi-stage, --no-cache-dir and .dockerignore would help this image."""
+    text = "\n".join(step.instruction for step in steps)
+    weight = {id(s): s.compressed or s.unpacked or 0 for s in steps}
+    total = sum(weight.values()) or 1
+    hints = []
+    if re.search(r"\b(?:build-essential|gcc|g\+\+|python3?-dev|build-base|default-jdk|nodejs|git)\b", text):
+        hints.append(_("build in a first stage and COPY --from it (multi-stage): compilers stay behind"))
+    if _leaves_cache(text, environment):
+        hints.append(_("pip install --no-cache-dir leaves no cache in the layer"))
+    copies = sum(weight[id(s)] for s in steps if s.keyword in ("COPY", "ADD") and "--from=" not in s.instruction)
+    base = weight[id(steps[0])] if steps else 0
+    if copies > total * 0.3 and copies > base:
+        hints.append(_("list in .dockerignore what the application does not need (.git, data, .venv)"))
+    if base > total * 0.5 or "buildpack-deps" in text or not hints:
+        hints.append(_("begin from a slim base, such as python:3.11-slim"))
+    return _("What would help here: {hints}.").format(hints="; ".join(hints))
+
+
+def _leaves_cache(text: str, environment: dict[str, str]) -> bool:
+    installs = [line for line in text.splitlines() if re.search(r"\bpip[\d.]* install\b", line)]
+    return "PIP_NO_CACHE_DIR" not in environment and any(
+        "--no-cache-dir" not in line and "cache purge" not in line and "/.cache" not in line for line in installs
+    )

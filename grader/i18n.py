@@ -1,0 +1,24 @@
+"""Student-facing text: English is the source, French a catalogue (`locale/fr/LC_MESSAGES/grader.po`)."""
+
+from __future__ import annotations
+
+import gettext as _gettext
+from pathlib import Path
+from typing import Literal
+
+Language = Literal["en", "fr"]
+LANGUAGES: tuple[Language, ...] = ("en", "fr")
+LOCALE = Path(__file__).parent / "locale"
+
+_catalogue: _gettext.NullTranslations = _gettext.NullTranslations()
+
+
+def use(language: str) -> None:
+    """Speak `language` from here on, in this process. Unknown languages speak English."""
+    global _catalogue
+    _catalogue = _gettext.translation("grader", LOCALE, [language], fallback=True)
+
+
+def _(message: str) -> str:
+    """`message` in the language in use. Fill in values after, with `.format()`."""
+    return _catalogue.gettext(message) if message else ""

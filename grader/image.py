@@ -1,0 +1,163 @@
+"""What an image says of itself, whoever was asked: a registry or the engine. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction that made the image. `layer` is false where it only changed the configuration.
+
+    Sizes in bytes, None where not known.
+    """
+
+    instruction: str
+    layer: bool
+    unpacked: int | None = None
+    compressed: int | None = None
+
+    @property
+    def keyword(self) -> str:
+        return self.instruction.partition(" ")[0].upper()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """An image's configuration and history (oldest first), and the diff IDs of its layers (lowest first).
+
+    `config` is the image config's inner `config` object (OCI image spec, config.md): Env, Cmd, User, …
+    """
+
+    reference: str | None
+    digest: str | None
+    id: str | None
+    platform: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Step, ...] = ()
+    diff_ids: tuple[str, ...] = ()
+
+    @property
+    def health_test(self) -> list[str] | None:
+        """The declared HEALTHCHECK (`["CMD-SHELL", "…"]`, `["CMD", …]`, `["NONE"]`); None without one."""
+        test = (self.config.get("Healthcheck") or {}).get("Test")
+        return [str(part) for part in test] if test else None
+
+    def health_seconds(self, key: str, default: float) -> float:
+        """A duration of the HEALTHCHECK (`Timeout`, `StartPeriod`, …), stored in nanoseconds."""
+        value = (self.config.get("Healthcheck") or {}).get(key)
+        return value / 1e9 if isinstance(value, (int, float)) and value > 0 else default
+
+    @property
+    def exposed_ports(self) -> list[str]:
+        return sorted(self.config.get("ExposedPorts") or {})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        pairs = (str(entry).partition("=") for entry in self.config.get("Env") or ())
+        return {name: value for name, _, value in pairs}
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that made a layer."""
+        return tuple(step for step in self.history if step.layer)
+
+
+_METADATA = frozenset(
+    "ARG CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL MAINTAINER ONBUILD SHELL STOPSIGNAL USER VOLUME".split()
+)
+
+
+def instruction(created_by: str) -> str:
+    """`/bin/sh -c #(nop)  CMD ["x"]`, `RUN |1 A=b /bin/sh -c pip … # buildkit`, … → the Dockerfile's line."""
+    text = re.sub(r"\s*# buildkit$", "", created_by.strip())
+    if nop := re.match(r"/bin/sh -c #\(nop\)\s*", text):
+        return text[nop.end() :].strip()
+    if arguments := re.match(r"(?:RUN )?\|\d+ .*? (?=/bin/)", text, re.DOTALL):
+        text = text[arguments.end() :]
+    if shell := re.match(r"(?:RUN )?/bin/(?:ba)?sh (?:-\w+ )*-c ", text):
+        return "RUN " + text[shell.end() :].strip()
+    return text
+
+
+def from_registry(remote: Any) -> Facts:
+    """Facts of a `registry.RemoteImage`: its config blob, with each layer's compressed size."""
+    config = remote.config
+    sizes = [layer.size for layer in remote.layers]
+    history = [e for e in config.get("history") or () if isinstance(e, Mapping)]
+    aligned = sum(not e.get("empty_layer") for e in history) == len(sizes)
+    steps, rest = [], iter(sizes)
+    for entry in history:
+        layer = not entry.get("empty_layer")
+        size = next(rest, None) if layer and aligned else None
+        steps.append(Step(instruction(str(entry.get("created_by", ""))), layer, compressed=size))
+    rootfs = config.get("rootfs")
+    return Facts(
+        reference=str(remote.reference),
+        digest=remote.digest,
+        id=None,
+        platform=remote.platform,
+        config=config.get("config") or {},
+        history=tuple(steps),
+        diff_ids=tuple(map(str, rootfs.get("diff_ids") or ())) if isinstance(rootfs, Mapping) else (),
+    )
+
+
+def from_engine(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]], reference: str | None) -> Facts:
+    """Facts of an image on the engine: `found` is its inspection, `history` is newest first."""
+    diff_ids = tuple((found.get("RootFS") or {}).get("Layers") or ())
+    steps = []
+    for entry in reversed(history):
+        text = instruction(str(entry.get("CreatedBy", "")))
+        # The engine's history does not say which steps made no layer; one with bytes, or that can, did.
+        layer = bool(entry.get("Size")) or text.partition(" ")[0].upper() not in _METADATA
+        steps.append(Step(text, layer, unpacked=int(entry.get("Size") or 0)))
+    platform = "/".join(p for p in (found.get("Os"), found.get("Architecture"), found.get("Variant")) if p)
+    return Facts(
+        reference=reference,
+        digest=None,
+        id=found["Id"],
+        platform=platform,
+        config=found.get("Config") or {},
+        history=tuple(steps),
+        diff_ids=diff_ids,
+    )
+
+
+def same_platform(wanted: str, got: str) -> bool:
+    """`linux/amd64` takes any variant of it; `linux/arm/v7` takes that alone."""
+    return got == wanted or got.startswith(f"{wanted}/")
+
+
+def installs_dependencies(step: Step) -> bool:
+    """Whether a RUN step fetches an application's dependencies."""
+    return step.keyword == "RUN" and bool(
+        re.search(
+            r"\b(?:pip[\d.]*|uv pip) install\b(?! (?:--?[\w=-]+ )*(?:pip|setuptools|wheel)\b[^&]*$)"
+            r"|\b(?:poetry|pipenv|pdm|npm|yarn) (?:install|ci)\b|\buv sync\b",
+            step.instruction,
+        )
+    )
+
+
+_MANIFESTS = re.compile(
+    r"requirements[\w.-]*\.txt|requirements/?|constraints[\w.-]*\.txt|pyproject\.toml|poetry\.lock|uv\.lock"
+    r"|Pipfile(?:\.lock)?|setup\.(?:py|cfg)|package(?:-lock)?\.json|\*\.txt|README\S*|LICENSE\S*|\.dockerignore"
+)
+
+
+def copies_code(step: Step) -> bool | None:
+    """Whether a COPY or ADD brings more than lists of dependencies; None where its history does not tell."""
+    if step.keyword not in ("COPY", "ADD"):
+        return False
+    words = [w for w in step.instruction.replace('"', " ").strip("[]").split()[1:] if not w.startswith("--")]
+    if "--from=" in step.instruction:
+        return False  # of another stage or image: built elsewhere, cached with it
+    if words and re.match(r"(?:dir|multi):", words[0]):
+        return True  # the classic builder keeps a hash instead of names
+    if words and words[0].startswith("file:"):
+        return None
+    return any(not _MANIFESTS.fullmatch(w.rstrip(",").rpartition("/")[2] or w) for w in words[:-1])

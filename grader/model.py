@@ -1,0 +1,133 @@
+"""The nouns: what is graded, what was seen, what it is worth. Frozen, typed, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["image", "directory"]
+Level = Literal["required", "bonus", "advice"]
+Status = Literal["passed", "failed", "blocked", "skipped", "error"]
+Verdict = Literal["passed", "failed", "ungraded"]
+
+LEVELS: tuple[Level, ...] = ("required", "bonus", "advice")
+STATUSES: tuple[Status, ...] = ("passed", "failed", "blocked", "skipped", "error")
+
+
+class GraderError(Exception):
+    """The root of this package's errors; its text is one clear line for a person."""
+
+
+class Misuse(GraderError):
+    """The caller's: a wrong option, assignment, roster or target. Exit code 2."""
+
+
+class Trouble(GraderError):
+    """Ours: an engine, a network or a registry that fails. Never the student's; status `error`."""
+
+    def __init__(self, message: str, hint: str | None = None, *, check: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.check = message, hint, check
+
+
+class Fault(GraderError):
+    """The submission's: a demand that does not hold.
+
+    `check` is the id of the demand. Met in that check it is `failed`; met in another one, which
+    cannot be judged without it, it is `blocked` by `check`. None: the check that raises it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        check: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.check = message, hint, check
+        self.evidence: dict[str, Any] = dict(evidence or {})
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A student's image or directory. `target` is what was given, `id` who or what it stands for."""
+
+    id: str
+    target: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes. `compressed` is what a registry stores; `unpacked` is the sum over the history."""
+
+    compressed: int | None = None
+    unpacked: int | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """What was graded. `digest` is the registry's (None for a local image), `id` the engine's."""
+
+    reference: str | None = None
+    digest: str | None = None
+    id: str | None = None
+    platform: str | None = None
+    size: Size = Size()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check's result. `evidence` holds JSON values only; `duration` is in seconds."""
+
+    id: str
+    title: str
+    level: Level
+    status: Status
+    points: float = 0
+    max_points: float = 0
+    message: str = ""
+    hint: str | None = None
+    blocked_by: str | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    duration: float = 0.0
+
+
+@dataclass(frozen=True)
+class AssignmentRef:
+    """Which assignment a result is of; `digest` is that of its content."""
+
+    id: str
+    title: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The container engine that ran the submission; None where it was never reached."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """All outcomes of one submission, in the assignment's order; verdict and score are scoring's.
+
+    `started_at` is UTC, ISO 8601 with a `Z`; `duration` is in seconds.
+    """
+
+    assignment: AssignmentRef
+    submission: Submission
+    image: Image | None
+    verdict: Verdict
+    score: float | None
+    max_score: float
+    checks: tuple[Outcome, ...]
+    started_at: str
+    duration: float
+    engine: Engine | None
+    grader: str

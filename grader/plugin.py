@@ -1,0 +1,271 @@
+"""The pytest side: the fixtures that checks speak, and every outcome sent out as data the moment it exists.
+
+A check is one test function. `test_pip_cache` is the check `pip-cache`; the first line of its docstring is
+its title. It fails by `require`, by a plain `assert`, or by a Fault from a fixture; a Fault of an earlier
+check blocks it; `pytest.skip` says that it does not apply; anything else it raises is our trouble, not the
+student's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import assignment as assignments
+from .assignment import CHECKS, Assignment, Check
+from .case import Case, Running
+from .catalogue import title
+from .i18n import _
+from .image import Facts
+from .model import Fault, Outcome, Status, Submission, Trouble
+from .options import Options
+from .text import one_line, plain, visible
+
+CASE = pytest.StashKey[Case]()
+TELL = pytest.StashKey[Callable[[Outcome], None]]()
+SEEN = pytest.StashKey["Seen"]()
+FAULTS = pytest.StashKey[dict[str, Outcome]]()
+
+
+class Seen:
+    """What a check saw, for its outcome: a sentence, and evidence of JSON values."""
+
+    def __init__(self) -> None:
+        self.message = ""
+        self.evidence: dict[str, Any] = {}
+
+    def __call__(self, message: str, **evidence: Any) -> None:
+        self.message = message
+        self.evidence |= evidence
+
+
+def require(condition: object, message: str, hint: str | None = None, **evidence: Any) -> None:
+    """Raise a Fault of this check unless `condition` holds: what was seen, and how to mend it."""
+    if not condition:
+        raise Fault(message, hint, evidence=evidence)
+
+
+# --- fixtures ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def case(request: pytest.FixtureRequest) -> Case:
+    """The submission under examination."""
+    return request.config.stash[CASE]
+
+
+@pytest.fixture(scope="session")
+def assignment(case: Case) -> Assignment:
+    """What is asked."""
+    return case.assignment
+
+
+@pytest.fixture(scope="session")
+def submission(case: Case) -> Submission:
+    """What is graded: its target and kind."""
+    return case.submission
+
+
+@pytest.fixture(scope="session")
+def image(case: Case) -> Facts:
+    """What the image says of itself; blocked by `published` or `build`."""
+    return case.facts()
+
+
+@pytest.fixture(scope="session")
+def app(case: Case) -> Running:
+    """The running submission; blocked by all that has to hold before."""
+    return case.app()
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Check:
+    """This check's entry in the assignment."""
+    found = request.config.stash[CASE].assignment.check(_id(request.node))
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Seen:
+    """Tell what was seen: `seen("it says …", status=200)`."""
+    return request.node.stash[SEEN]  # type: ignore[no-any-return]
+
+
+# --- which checks, in which order -------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("grader")
+    group.addoption("--submission", metavar="TARGET", help="the directory or image to check")
+    group.addoption("--assignment", metavar="FILE", help="the assignment (default: the one that ships)")
+    group.addoption("--build-arg", metavar="NAME=VALUE", action="append", default=[], help="as in docker build")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "last: takes the running submission apart, so it comes at the end")
+    if CASE not in config.stash and config.getoption("--submission"):
+        config.stash[CASE] = _case_from_options(config)
+    config.stash[FAULTS] = {}
+
+
+def _case_from_options(config: pytest.Config) -> Case:
+    from .session import new_session, submission_of
+
+    path = config.getoption("--assignment")
+    args = dict(a.partition("=")[::2] for a in config.getoption("--build-arg"))
+    return Case(
+        submission_of(config.getoption("--submission")),
+        assignments.load(Path(path) if path else assignments.DEFAULT),
+        Options(build_args=args),
+        new_session(),
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CASE in config.stash and TELL not in config.stash:  # else the session closes it
+        config.stash[CASE].close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "route" in metafunc.fixturenames and CASE in metafunc.config.stash:
+        routes = [(c.id, c.route) for c in metafunc.config.stash[CASE].assignment.checks if c.route]
+        metafunc.parametrize("route", [r for _i, r in routes], ids=[i for i, _r in routes])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what the assignment asks for, in its order; what takes the container apart comes last."""
+    mine = [i for i in items if _is_check(i, config)]
+    if not mine:
+        return
+    if CASE not in config.stash:
+        raise pytest.UsageError("checks need --submission TARGET: a directory with a Dockerfile, or an image")
+    order = {check.id: n for n, check in enumerate(config.stash[CASE].assignment.checks)}
+    kept = sorted(
+        (i for i in mine if _id(i) in order),
+        key=lambda i: (i.get_closest_marker("last") is not None, order[_id(i)]),
+    )
+    items[:] = [i for i in items if i not in mine] + kept
+
+
+def _is_check(item: pytest.Item, config: pytest.Config) -> bool:
+    folders = [CHECKS]
+    if CASE in config.stash and (extra := config.stash[CASE].assignment.extra):
+        folders.append(extra)
+    return any(item.path.is_relative_to(folder) for folder in folders)
+
+
+def _id(item: pytest.Item) -> str:
+    if isinstance(item, pytest.Function) and "route" in getattr(item, "fixturenames", ()) and item.callspec:
+        return str(item.callspec.id)
+    return assignments.check_id(getattr(item, "originalname", item.name))
+
+
+# --- outcomes ---------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.stash[SEEN] = Seen()
+    began = time.monotonic()
+    item.stash[BEGAN] = began
+    return (yield)
+
+
+BEGAN = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    config = item.config
+    if CASE not in config.stash or not _is_check(item, config):
+        return report
+    error = call.excinfo.value if call.excinfo else None
+    if call.when == "call" or error is not None:
+        outcome = _outcome(item, error)
+        if call.when == "teardown" and outcome.status == "passed":
+            return report
+        config.stash[FAULTS].setdefault(outcome.id, outcome)
+        if TELL in config.stash:
+            config.stash[TELL](outcome)
+        _in_pytests_words(report, outcome)
+    return report
+
+
+def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
+    """What became of a check, from what it raised; None: it holds."""
+    case, seen = item.config.stash[CASE], item.stash[SEEN]
+    check = case.assignment.check(_id(item))
+    assert check is not None
+    outcome = Outcome(
+        id=check.id,
+        title=title(check, item.function.__doc__ if isinstance(item, pytest.Function) else None),
+        level=check.level,
+        status="passed",
+        max_points=check.points,
+        message=visible(seen.message),
+        evidence=plain(seen.evidence),
+        duration=round(time.monotonic() - item.stash[BEGAN], 4),
+    )
+    if error is None:
+        return replace(outcome, points=check.points)
+    status, message, hint, blocked_by, evidence = _reading(check, error, item.config.stash[FAULTS])
+    return replace(
+        outcome,
+        status=status,
+        message=visible(message),
+        hint=visible(hint) if hint else None,
+        blocked_by=blocked_by,
+        evidence=plain(seen.evidence | evidence),
+    )
+
+
+def _reading(
+    check: Check, error: BaseException, faults: dict[str, Outcome]
+) -> tuple[Status, str, str | None, str | None, dict[str, Any]]:
+    """(status, message, hint, blocked by, evidence) of what a check raised."""
+    if isinstance(error, Fault):
+        if error.check in (None, check.id):
+            return "failed", error.message, error.hint, None, error.evidence
+        return "blocked", _("Not judged: {check} does not hold.").format(check=error.check), None, error.check, {}
+    if isinstance(error, pytest.skip.Exception):
+        return "skipped", str(error.msg or ""), None, None, {}
+    if isinstance(error, Trouble):
+        return "error", error.message, error.hint, error.check, {}
+    if isinstance(error, AssertionError):
+        return "failed", one_line(str(error) or "assertion failed", 1000), None, None, {}
+    told = f"{type(error).__name__}: {one_line(str(error))}"
+    message = _("The check itself failed: {error}.").format(error=told)
+    return "error", message, _("This is not the submission's fault: report it to whoever wrote the check."), None, {}
+
+
+def _in_pytests_words(report: pytest.TestReport, outcome: Outcome) -> None:
+    """For `pytest checks --submission TARGET`: the same outcome, readable in pytest's own report."""
+    text = outcome.message + (f"\n→ {outcome.hint}" if outcome.hint else "")
+    if outcome.status in ("failed", "error") and outcome.level == "required":
+        report.longrepr = text
+    elif outcome.status in ("failed", "blocked", "error"):
+        report.outcome = "skipped"
+        report.longrepr = (str(report.fspath), report.location[1] or 0, f"{outcome.level}: {text}")
+
+
+@contextlib.contextmanager
+def given(case: Case, tell: Callable[[Outcome], None]) -> Generator[object, None, None]:
+    """A pytest plugin that hands a case in and outcomes out."""
+
+    class Given:
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_configure(self, config: pytest.Config) -> None:
+            config.stash[CASE] = case
+            config.stash[TELL] = tell
+
+    yield Given()

@@ -1,0 +1,43 @@
+"""Reports: one small file a format, each with `render(results) -> str`.
+
+Verdicts and totals stand in the results already and are never computed here. Every text of a result is
+taken for hostile, whatever was done to it before: it passes through `words` on its way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from grader.i18n import _
+from grader.model import Misuse, Result
+
+_MODULES = {
+    "console": "console",
+    "json": "json_",
+    "junit": "junit",
+    "github": "github",
+    "markdown": "markdown",
+    "gradescope": "gradescope",
+}
+FORMATS: tuple[str, ...] = tuple(_MODULES)
+
+
+def render(format: str, results: Sequence[Result], *, to_file: bool = False) -> str:
+    """`results` in `format`. Only the format asked for is imported.
+
+    `to_file`: for a file in UTF-8, not for the terminal (the console's colours, width and encoding).
+    """
+    if format not in _MODULES:
+        message = _("Unknown report format {format}: choose among {formats}.")
+        raise Misuse(message.format(format=ascii(format), formats=", ".join(FORMATS)))
+    if format == "console":
+        from grader.report import console
+
+        return (
+            console.render(results, width=80, color=False, encoding="utf-8")
+            if to_file
+            else console.render(results)
+        )
+    text: str = import_module(f"{__name__}.{_MODULES[format]}").render(results)
+    return text

@@ -1,0 +1,76 @@
+"""JUnit XML for CI dashboards: one suite a submission, one case a check.
+
+Red is what makes the verdict and nothing else: a required check that failed or is blocked is a failure,
+one that could not be judged is an error; bonus and advice that are not met are skipped, with their message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from grader.model import Outcome, Result
+from grader.report import words
+
+
+def render(results: Sequence[Result]) -> str:
+    root = ET.Element("testsuites", name="grader")
+    for result in results:
+        root.append(_suite(result))
+    _count(root)
+    root.set("time", f"{sum(result.duration for result in results):.3f}")
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def _suite(result: Result) -> ET.Element:
+    suite = ET.Element("testsuite", name=words.label(result.submission))
+    suite.set("timestamp", words.line(result.started_at))
+    suite.set("time", f"{result.duration:.3f}")
+    properties = ET.SubElement(suite, "properties")
+    for name, value in _facts(result).items():
+        if value:
+            ET.SubElement(properties, "property", name=name, value=words.line(value))
+    for check in result.checks:
+        suite.append(_case(result, check))
+    _count(suite)
+    return suite
+
+
+def _facts(result: Result) -> dict[str, str | None]:
+    image, engine = result.image, result.engine
+    return {
+        "assignment": result.assignment.id,
+        "assignment.digest": result.assignment.digest,
+        "verdict": result.verdict,
+        "score": None if result.score is None else words.number(result.score),
+        "max_score": words.number(result.max_score),
+        "image.digest": image.digest if image else None,
+        "image.id": image.id if image else None,
+        "engine": f"{engine.name} {engine.version}" if engine else None,
+        "grader": result.grader,
+    }
+
+
+def _case(result: Result, check: Outcome) -> ET.Element:
+    case = ET.Element("testcase", classname=words.line(result.submission.id), name=words.line(check.id))
+    case.set("time", f"{check.duration:.3f}")
+    if check.status == "passed":
+        return case
+    kind = "skipped"
+    if check.level == "required" and check.status != "skipped":
+        kind = "error" if check.status == "error" else "failure"
+    headline = words.blocked(check) if check.status == "blocked" else check.message or check.title
+    detail = ET.SubElement(case, kind, message=words.line(headline))
+    if kind != "skipped":
+        detail.set("type", check.status)
+    detail.text = "\n".join((words.line(check.title), words.told(result, check)))
+    return case
+
+
+def _count(element: ET.Element) -> None:
+    """How many cases, and how many of them are what."""
+    cases = list(element.iter("testcase"))
+    element.set("tests", str(len(cases)))
+    for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(attribute, str(sum(case.find(kind) is not None for case in cases)))

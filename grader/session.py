@@ -1,0 +1,308 @@
+"""grade(submission, …) → Result: one child process, one deadline, nothing left behind.
+
+A warm process, which has pytest and the engine's library loaded, forks a child for each submission. The child
+sends every outcome as a line of JSON the moment it exists; what has not come when the child is gone is `error`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import secrets
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .assignment import CHECKS, Assignment, score
+from .i18n import _, use
+from .model import Engine, Image, Misuse, Outcome, Result, Size, Submission, Trouble
+
+if TYPE_CHECKING:
+    from .case import Case
+    from .options import Options
+
+Told = Callable[[str], None]
+
+
+def submission_of(target: str, submission_id: str | None = None) -> Submission:
+    """What `target` names: a directory with a Dockerfile, or an image. Misuse where it is neither."""
+    path = Path(target).expanduser()
+    if path.is_dir():
+        if not (path / "Dockerfile").is_file():
+            raise Misuse(f"{target}: there is no Dockerfile in this directory")
+        return Submission(submission_id or path.resolve().name, str(path.resolve()), "directory")
+    if path.exists():
+        raise Misuse(f"{target}: neither a directory nor an image")
+    if target.startswith(("/", ".", "~")) or not target:
+        raise Misuse(f"{target or '(empty)'}: there is no such directory")
+    return Submission(submission_id or target, target, "image")
+
+
+def new_session() -> str:
+    """A name for what one grading makes on the engine: who made it can be told from it."""
+    return f"{os.getpid()}-{_started(os.getpid())}-{secrets.token_hex(4)}"
+
+
+def is_dead(session: str) -> bool:
+    """Whether the process that a session's name tells of has ended (on this machine)."""
+    pid, _dash, rest = session.partition("-")
+    return pid.isdigit() and _started(int(pid)) != rest.partition("-")[0]
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's ticks: with its id it names a process for good (proc(5), stat)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "0" if _alive(pid) else "gone"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+# --- the asking side --------------------------------------------------------------------------------
+
+
+class Warm:
+    """A process that has everything loaded and forks a child for each job. Start it early: it loads while
+    its owner does something else. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "grader.warm", str(there.fileno())],
+                pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is ours to hear
+            )
+
+    def start(self, job: bytes) -> socket.socket:
+        """Have a child forked for a pickled job; what it sends comes out of the socket, to its end."""
+        here, there = socket.socketpair()
+        try:
+            with there, self._lock:
+                socket.send_fds(self._here, [b"job"], [there.fileno()])
+            here.sendall(len(job).to_bytes(4, "big") + job)
+        except OSError as error:
+            raise Trouble(_("The grader's own helper process has ended: {error}").format(error=error)) from error
+        return here
+
+    def close(self) -> None:
+        self._here.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+
+def grade(
+    submission: Submission,
+    assignment: Assignment,
+    options: Options,
+    warm: Warm,
+    told: Told = lambda _text: None,
+    timeout: float | None = None,
+) -> Result:
+    """Grade one submission. Whatever happens, a Result comes back within `timeout` seconds (the assignment's
+    `timeouts.total` unless given) and a few for cleaning up; what could not be told is `error`.
+
+    KeyboardInterrupt goes through, with nothing left behind. `told` gets a line on what is being done.
+    """
+    session = new_session()
+    began, started_at = time.monotonic(), datetime.now(UTC)
+    deadline = began + (timeout or assignment.timeouts.total)
+    seen = _Seen()
+    with warm.start(pickle.dumps((submission, assignment, options, session))) as child:
+        try:
+            for line in _lines(child, deadline):
+                seen.take(line, told)
+        finally:
+            if not seen.clean:
+                seen.end(child)
+                _sweep(session, seen)
+    late = time.monotonic() >= deadline
+    checks = _complete(assignment, seen, late, timeout or assignment.timeouts.total)
+    verdict, points, best = score(checks)
+    return Result(
+        assignment=assignment.ref,
+        submission=submission,
+        image=seen.image,
+        verdict=verdict,
+        score=points,
+        max_score=best,
+        checks=checks,
+        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        duration=round(time.monotonic() - began, 3),
+        engine=seen.engine,
+        grader=__version__,
+    )
+
+
+class _Seen:
+    """What a child has told so far."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.clean = False
+        self.outcomes: dict[str, Outcome] = {}
+        self.image: Image | None = None
+        self.engine: Engine | None = None
+        self.trouble = ""
+
+    def take(self, line: dict[str, Any], told: Told) -> None:
+        match line:
+            case {"outcome": outcome}:
+                self.outcomes[outcome["id"]] = Outcome(**outcome)
+                told(outcome["id"])
+            case {"told": text}:
+                told(text)
+            case {"pid": pid}:
+                self.pid = pid
+            case {"image": image}:
+                self.image = Image(**{**image, "size": Size(**image["size"])})
+            case {"engine": engine}:
+                self.engine = Engine(**engine)
+            case {"trouble": text}:
+                self.trouble = text
+            case {"clean": clean}:
+                self.clean = clean
+
+    def end(self, child: socket.socket) -> None:
+        """Kill the child and all that it started, a build under way among it; wait until it is gone."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        child.settimeout(5)
+        with contextlib.suppress(OSError):
+            while child.recv(1 << 16):
+                pass
+
+
+def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
+    """The child's lines, until it is gone or the deadline has come."""
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if not selector.select(left):
+                return
+            chunk = child.recv(1 << 16)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from map(json.loads, lines)
+
+
+def _sweep(session: str, seen: _Seen) -> None:
+    from .engine import sweep
+
+    try:
+        for _attempt in range(3):  # the engine may still be at work on what the child asked for last
+            if not sweep(lambda s: s == session):
+                return
+            time.sleep(0.2)
+    except Trouble as error:
+        seen.trouble = seen.trouble or str(error)
+
+
+def _complete(assignment: Assignment, seen: _Seen, late: bool, seconds: float) -> tuple[Outcome, ...]:
+    """Every check of the assignment, in its order; one that has no outcome is our trouble."""
+    from .catalogue import titles
+
+    if late:
+        message = _("Not judged: the deadline of {seconds:.0f} s had passed.").format(seconds=seconds)
+    else:
+        message = seen.trouble or _("Not judged: the process that graded it ended unexpectedly.")
+    missing = [c for c in assignment.checks if c.id not in seen.outcomes]
+    named = titles(assignment) if missing else {}
+    hint = _("This is not the submission's fault: grade it again.")
+    for c in missing:
+        seen.outcomes[c.id] = Outcome(
+            c.id, named[c.id], c.level, "error", max_points=c.points, message=message, hint=hint
+        )
+    return tuple(seen.outcomes[c.id] for c in assignment.checks)
+
+
+# --- the child --------------------------------------------------------------------------------------
+
+
+def work(job: bytes, channel: socket.socket) -> None:
+    """In the child: run the checks, and send what comes of them."""
+    submission, assignment, options, session = pickle.loads(job)  # noqa: S301 - from our own parent
+    lock = threading.Lock()
+
+    def send(**line: Any) -> None:
+        with lock, contextlib.suppress(OSError):  # a parent that has gone needs no answer
+            channel.sendall(json.dumps(line).encode() + b"\n")
+
+    send(pid=os.getpid())
+    use(options.lang)
+    from .case import Case
+
+    case = Case(submission, assignment, options, session, lambda text: send(told=text))
+    case.begin()
+    try:
+        _run_checks(case, lambda outcome: send(outcome=asdict(outcome)))
+        _describe(case, send)
+    finally:
+        try:
+            if not options.keep:
+                case.close()
+            send(clean=True)
+        except Trouble as error:
+            send(trouble=str(error))
+
+
+# pytest's plugins that no shipped check needs: loading them is a third of our time.
+_UNUSED = (
+    "cacheprovider debugging doctest faulthandler junitxml legacypath logging monkeypatch nose pastebin recwarn"
+    " setuponly setupplan stepwise subtests threadexception tmpdir unittest unraisableexception warnings"
+).split()
+
+
+def _run_checks(case: Case, tell: Callable[[Outcome], None]) -> None:
+    import pytest
+
+    from .plugin import given
+
+    extra = case.assignment.extra
+    arguments = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
+    if extra:
+        arguments += [str(extra), f"--confcutdir={extra}", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    else:
+        arguments += ["--noconftest", "--assert=plain", "--capture=no", *(f"-pno:{name}" for name in _UNUSED)]
+    with given(case, tell) as plugin:
+        pytest.main(arguments, plugins=[plugin])
+
+
+def _describe(case: Case, send: Callable[..., None]) -> None:
+    """Send what was graded, as far as it was reached."""
+    from .model import Fault
+
+    with contextlib.suppress(Fault, Trouble):
+        facts = case.facts()
+        with contextlib.suppress(Fault, Trouble):
+            facts = case.local()
+        image = Image(facts.reference, facts.digest, facts.id, facts.platform, case.sizes())
+        send(image=asdict(image))
+    with contextlib.suppress(Fault, Trouble):
+        send(engine=asdict(case.engine().info))

@@ -1,0 +1,49 @@
+"""Text from outside, made safe to print and store: what a student sends is never a command."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+# Cc: control, Cf: format (bidirectional overrides, zero width), Cs: lone surrogates,
+# Co/Cn: private and unassigned, Zl/Zp: separators that some viewers take for a new line.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def visible(text: str, limit: int = 2000) -> str:
+    """`text` with every invisible or control character spelled out, cut in the middle at `limit`.
+
+    Newlines and tabs stay. What comes back holds no control character, so doing it twice changes nothing.
+    """
+    if len(text) > limit:
+        text = f"{text[: limit // 2]} […] {text[-limit // 2 :]}"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_spelled, text.replace("\r\n", "\n")))
+
+
+def _spelled(char: str) -> str:
+    if char in "\n\t" or unicodedata.category(char) not in _HIDDEN:
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """`visible`, on one line."""
+    return " ".join(visible(text, limit).split())
+
+
+def plain(value: Any, depth: int = 6) -> Any:
+    """`value` as bounded JSON with visible text: what evidence is made of."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value if value == value and abs(value or 0) < 10**300 else str(value)
+    if isinstance(value, bytes):
+        return visible(value.decode("utf-8", "replace"))
+    if isinstance(value, str):
+        return visible(value)
+    if depth and isinstance(value, dict):
+        return {visible(str(k), 100): plain(v, depth - 1) for k, v in list(value.items())[:50]}
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v, depth - 1) for v in list(value)[:50]]
+    return visible(str(value), 200)
