@@ -8,16 +8,18 @@ import pytest
 
 from grader import diagnose
 from grader.assignment import Assignment, Route
-from grader.case import Running
 from grader.i18n import _
 from grader.plugin import Seen, require
+from grader.running import Running
 
 
 def test_starts(app: Running, seen: Seen) -> None:
     """The container starts and stays up."""
     app.alive()
     if app.answered:
-        seen(_("Up, and answering {seconds:.1f} s after its start.").format(seconds=app.answered - app.started))
+        seen(
+            _("Up, and answering {seconds:.1f} s after its start.").format(seconds=app.answered - app.started)
+        )
     else:
         seen(_("Up."))
 
@@ -67,9 +69,9 @@ def test_no_debugger(app: Running, assignment: Assignment, seen: Seen) -> None:
         _("Werkzeug's interactive debugger answers on port {port}: it runs any code sent to it.").format(
             port=assignment.port
         ),
-        _("Leave out debug=True (and FLASK_DEBUG=1) in the image: app.run(host='0.0.0.0', port={port}).").format(
-            port=assignment.port
-        ),
+        _(
+            "Leave out debug=True (and FLASK_DEBUG=1) in the image: app.run(host='0.0.0.0', port={port})."
+        ).format(port=assignment.port),
     )
     seen(_("No debugger answers."))
 
@@ -90,16 +92,18 @@ def test_graceful_stop(app: Running, assignment: Assignment, seen: Seen) -> None
         # kernel/signal.c, sig_ignored: init of a PID namespace ignores what it neither handles nor blocks.
         require(
             (first.caught | first.blocked) & bit or name in ("KILL", "SIGKILL"),
-            _("{process}, as PID 1, does not handle {signal}: `docker stop` waits 10 s, then kills it.").format(
-                process=diagnose.quoted(first.command, 60), signal=name
-            ),
+            _(
+                "{process}, as PID 1, does not handle {signal}: `docker stop` waits 10 s, then kills it."
+            ).format(process=diagnose.quoted(first.command, 60), signal=name),
             hint,
         )
     app.app.signal(name)
     took = app.ends_within(assignment.timeouts.stop)
     require(
         took is not None,
-        _("Still running {seconds:.0f} s after {signal}.").format(seconds=assignment.timeouts.stop, signal=name),
+        _("Still running {seconds:.0f} s after {signal}.").format(
+            seconds=assignment.timeouts.stop, signal=name
+        ),
         hint,
     )
     seen(_("Ended {seconds:.1f} s after {signal}.").format(seconds=took or 0.0, signal=name))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from grader import diagnose
-from grader.case import Running
 from grader.i18n import _
 from grader.plugin import Seen, require
+from grader.running import Running
 
 
 def test_healthcheck(app: Running, seen: Seen) -> None:
@@ -39,9 +39,9 @@ def test_honest_healthcheck(app: Running, seen: Seen) -> None:
         app.thaw()
     require(
         after is None or after.exit_code != 0,
-        _("The health check {test} still says healthy while the application is frozen and answers nothing.").format(
-            test=diagnose.quoted(diagnose.spoken(test), 100)
-        ),
+        _(
+            "The health check {test} still says healthy while the application is frozen and answers nothing."
+        ).format(test=diagnose.quoted(diagnose.spoken(test), 100)),
         _("Let it ask the application: fetch /health, and fail unless the answer is 200."),
         test=test,
     )

@@ -11,6 +11,7 @@ from grader.i18n import _
 from grader.image import Facts, copies_code, installs_dependencies
 from grader.model import Fault
 from grader.plugin import Seen, require
+from grader.text import one_line
 
 
 def test_build(case: Case, seen: Seen) -> None:
@@ -38,7 +39,9 @@ def test_size(case: Case, check: Check, seen: Seen) -> None:
     value = (size.compressed if basis == "compressed" else size.unpacked) or 0
     heaviest = diagnose.heaviest(facts.steps, compressed=basis == "compressed")
     seen(
-        _("{compressed} compressed, as a registry stores it; {unpacked} unpacked; at most {limit} {basis}.").format(
+        _(
+            "{compressed} compressed, as a registry stores it; {unpacked} unpacked; at most {limit} {basis}."
+        ).format(
             compressed=diagnose.megabytes(size.compressed or 0),
             unpacked=diagnose.megabytes(size.unpacked) if size.unpacked is not None else "?",
             limit=diagnose.megabytes(limit),
@@ -50,7 +53,7 @@ def test_size(case: Case, check: Check, seen: Seen) -> None:
         basis=basis,
         heaviest=[{"bytes": n, "instruction": text[:200]} for n, text in heaviest],
     )
-    layers = "\n".join(f"{diagnose.megabytes(n):>9}  {diagnose.one_line(text, 60)}" for n, text in heaviest)
+    layers = "\n".join(f"{diagnose.megabytes(n):>9}  {one_line(text, 60)}" for n, text in heaviest)
     require(
         value < limit,
         seen.message + "\n" + _("The heaviest layers:") + "\n" + layers,
@@ -61,12 +64,14 @@ def test_size(case: Case, check: Check, seen: Seen) -> None:
 def test_exposed_port(image: Facts, assignment: Assignment, seen: Seen) -> None:
     """EXPOSE names the application's port."""
     wanted, ports = f"{assignment.port}/tcp", image.exposed_ports
-    listed = ", ".join(map(diagnose.one_line, ports)) or _("nothing")
+    listed = ", ".join(map(one_line, ports)) or _("nothing")
     seen(_("It exposes {ports}.").format(ports=listed), ports=ports)
     require(
         wanted in ports,
         _("It exposes {ports}, not {wanted}.").format(ports=listed, wanted=wanted),
-        _("Add EXPOSE {port}: it tells people and tools where the application listens.").format(port=assignment.port),
+        _("Add EXPOSE {port}: it tells people and tools where the application listens.").format(
+            port=assignment.port
+        ),
     )
 
 
@@ -102,7 +107,7 @@ def test_pip_cache(case: Case, seen: Seen) -> None:
         require(
             size is None,
             _("pip's cache lies in the image: {size} in {place}.").format(
-                size=diagnose.megabytes(size or 0), place=diagnose.one_line(place, 80)
+                size=diagnose.megabytes(size or 0), place=one_line(place, 80)
             ),
             _("RUN pip install --no-cache-dir -r requirements.txt"),
             bytes=size,

@@ -26,7 +26,9 @@ def test_latest_tag(case: Case, check: Check, seen: Seen) -> None:
         pytest.skip(_("Only an image on a registry has tags to compare."))
     image, tag = case.remote(), check.options.get("tag", "latest")
     latest = image.reference.with_tag(tag)
-    hint = _("docker tag {version} {latest} && docker push {latest}").format(version=image.reference, latest=latest)
+    hint = _("docker tag {version} {latest} && docker push {latest}").format(
+        version=image.reference, latest=latest
+    )
     try:
         digest = case.client().digest(latest)
     except TagMissing:
@@ -34,7 +36,9 @@ def test_latest_tag(case: Case, check: Check, seen: Seen) -> None:
     require(digest, _("There is no tag {tag}.").format(tag=tag), hint)
     require(
         digest == image.digest,
-        _("{tag} is another image: {digest}, not {wanted}.").format(tag=tag, digest=digest, wanted=image.digest),
+        _("{tag} is another image: {digest}, not {wanted}.").format(
+            tag=tag, digest=digest, wanted=image.digest
+        ),
         hint,
     )
     seen(_("{tag} is the same image.").format(tag=tag), digest=digest)

@@ -106,7 +106,7 @@ def load(path: Path = DEFAULT) -> Assignment:
     """The assignment in the YAML file `path`. Misuse names every mistake by its place in the file."""
     try:
         raw = path.read_bytes()
-        data = yaml.load(raw, _Loader)
+        data = yaml.load(raw, _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise Misuse(f"cannot read the assignment {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -145,7 +145,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                     None, None, f"the key {key.value!r} stands twice", key.start_mark
                 )
             seen.add(key.value) if isinstance(key.value, str) else None
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def _validate(data: Any, path: Path) -> None:

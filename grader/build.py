@@ -10,10 +10,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import docker
 
-from .engine import Engine, engine_trouble
+from .container import engine_trouble
+from .engine import Engine
 from .i18n import _
 from .model import Trouble
 from .text import one_line
@@ -121,7 +123,8 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
     ) as process:
         timer = threading.Timer(seconds, process.kill)
         timer.start()
-        for line in iter(lambda: process.stdout.readline(65_536), "") if process.stdout else ():
+        assert process.stdout
+        while line := process.stdout.readline(65_536):
             output.append(line)
             size += len(line)
             while size > MAX_OUTPUT:
@@ -141,7 +144,7 @@ def _with_testcontainers(directory: Path, args: Mapping[str, str], platform: str
     """The engine's classic builder (testcontainers #940): no `RUN --mount`, no heredocs."""
     from testcontainers.core.image import DockerImage
 
-    more = {"platform": platform} if platform else {}
+    more: dict[str, Any] = {"platform": platform} if platform else {}
     image = DockerImage(directory, clean_up=False, buildargs=dict(args), **more)
     with engine_trouble(_("building")):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def _say(text: str, code: int) -> int:
 # --- reports ----------------------------------------------------------------------------------------
 
 
-class Report(click.ParamType):
+class Report(click.ParamType[tuple[str, Path | None]]):
     """FORMAT[=PATH]: where to write it is known to work before anything starts."""
 
     name = "format[=path]"
@@ -67,32 +68,42 @@ class Report(click.ParamType):
         if not path:
             return form, None
         try:
-            with Path(path).open("a", encoding="utf-8"):
-                pass
+            _try_to_write(Path(path))
         except OSError as error:
             self.fail(f"cannot write the report {path}: {error.strerror}", param, ctx)
         return form, Path(path)
 
 
+def _try_to_write(path: Path) -> None:
+    """Raise OSError where `path` cannot be written; leave nothing there that was not."""
+    new = not path.exists()
+    with path.open("a", encoding="utf-8"):
+        pass
+    if new:
+        path.unlink()
+
+
 def _write(reports: Sequence[tuple[str, Path | None]], results: Sequence[Result]) -> None:
     for form, path in reports or [("console", None)]:
-        if path:
-            path.write_text(render(form, results), "utf-8")
-        else:
-            _print(render(form, results))
-        if form == "github":
-            from .report.github import append_summary
+        try:
+            if path:
+                path.write_text(render(form, results, to_file=True), "utf-8")
+            else:
+                _print(render(form, results))
+            if form == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+                from .report.github import append_summary
 
-            if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
                 append_summary(results, Path(summary))
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # a full disk costs the report, not the grade
+            _say(f"cannot write the {form} report: {error}", MISUSE)
 
 
 def _print(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    if not text.endswith("\n"):
-        sys.stdout.write("\n")
-    sys.stdout.flush()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(text.removesuffix("\n"), flush=True)
 
 
 # --- commands ---------------------------------------------------------------------------------------
@@ -101,15 +112,17 @@ _assignment = click.option(
     "--assignment", "assignment_file", type=click.Path(path_type=Path), default=assignment.DEFAULT,
     metavar="FILE", help="What is asked (default: TP 1, which ships with the grader).",
 )  # fmt: skip
-_lang = click.option(
-    "--lang", type=click.Choice(i18n.LANGUAGES), default=lambda: _language(), help="Language of messages."
-)
 
 
 def _language() -> str:
     """What the environment asks for: the first of LC_ALL, LC_MESSAGES and LANG that is set."""
     asked = next((v for k in ("LC_ALL", "LC_MESSAGES", "LANG") if (v := os.environ.get(k))), "en")
     return asked[:2] if asked[:2] in i18n.LANGUAGES else "en"
+
+
+_lang = click.option(
+    "--lang", type=click.Choice(i18n.LANGUAGES), default=_language, help="Language of messages."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -123,16 +136,23 @@ def main() -> None:
 @_assignment
 @click.option("--report", "reports", type=Report(), multiple=True, metavar="FORMAT[=PATH]",
               help=f"One of {', '.join(FORMATS)}; repeatable.")  # fmt: skip
-@click.option("--local", is_flag=True, help="Grade the local engine's image of that name, whatever its registry has.")
-@click.option("--credentials", is_flag=True, help="Use your own `docker login` to pull an image that is not public.")
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="As in docker build; repeatable.")
+@click.option(
+    "--local", is_flag=True, help="Grade the local engine's image of that name, whatever its registry has."
+)
+@click.option(
+    "--credentials", is_flag=True, help="Use your own `docker login` to pull an image that is not public."
+)
+@click.option(
+    "--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="As in docker build; repeatable."
+)
 @_lang
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="S", help="Seconds for everything.")
 @click.option("--runtime", metavar="NAME", help="The engine's runtime to use, such as runsc.")
 @click.option("--keep", is_flag=True, help="Leave the container on the engine, to look at it.")
 @click.pass_obj
 def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, local: bool, credentials: bool,
-          build_args: tuple[str, ...], lang: str, timeout: float | None, runtime: str | None, keep: bool) -> int:  # fmt: skip
+          build_args: tuple[str, ...], lang: str, timeout: float | None, runtime: str | None,
+          keep: bool) -> int:  # fmt: skip
     """Grade TARGET: a directory with a Dockerfile, or an image.
 
     An image named with its registry (ghcr.io/USER/NAME:TAG) is looked up there, anything else in the local engine.
@@ -146,7 +166,7 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     options = Options(local, credentials, keep, _pairs(build_args), lang, runtime)
     own = warm or Warm()
     try:
-        with _live(reports) as told:
+        with _live() as told:
             result = grade(submission, asked, options, own, told, timeout)
     finally:
         if own is not warm:
@@ -162,7 +182,7 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     return dict(a.partition("=")[::2] for a in arguments)
 
 
-def _live(reports: Sequence[Any]) -> Any:
+def _live() -> Any:
     """A line on standard error that says what is being done, on a terminal."""
     import contextlib
 

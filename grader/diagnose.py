@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .assignment import Route
-from .engine import Listener, Probe
+from .container import Listener, Probe
 from .i18n import _
 from .image import Facts, Step
 from .probe import Answer, NoAnswer
@@ -38,7 +38,8 @@ def quoted(text: str, limit: int = 120) -> str:
 def why_build_failed(output: str) -> Finding:
     tail = visible("\n".join(_builder_lines(output)[-15:]), 1500)
     causes = (
-        (r"dockerfile parse error.*|unknown instruction:.*", _("The Dockerfile itself is malformed; mend the line named.")),
+        (r"dockerfile parse error.*|unknown instruction:.*",
+         _("The Dockerfile itself is malformed; mend the line named.")),
         (r"(?:Dockerfile|file with no instructions).*(?:empty|no instructions)|no build stage in current context|"
          r"no build stage", _("A Dockerfile begins with FROM (only ARG may stand before it).")),
         (r"failed to (?:compute cache key|calculate checksum).*|COPY failed.*|ADD failed.*",
@@ -67,7 +68,9 @@ def why_build_failed(output: str) -> Finding:
 def _builder_lines(output: str) -> list[str]:
     """BuildKit's plain output without its step numbers, hashes and timings."""
     lines = (re.sub(r"^#\d+ (?:\d+\.\d+ )?", "", line) for line in output.splitlines())
-    return [line for line in lines if line.strip() and not re.match(r"(?:sha256:|DONE|CACHED|transferring)", line)]
+    return [
+        line for line in lines if line.strip() and not re.match(r"(?:sha256:|DONE|CACHED|transferring)", line)
+    ]
 
 
 # --- start ------------------------------------------------------------------------------------------
@@ -79,7 +82,9 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     if re.search(r"no command specified", said, re.IGNORECASE):
         return (
             _("The image has neither CMD nor ENTRYPOINT: there is nothing to start."),
-            _('End the Dockerfile with the command that starts the application, e.g. CMD ["python", "app.py"].'),
+            _(
+                'End the Dockerfile with the command that starts the application, e.g. CMD ["python", "app.py"].'
+            ),
         )
     if found := re.search(r"unable to find (user|group) (.+?): no matching entries", said):
         return (
@@ -90,7 +95,9 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
         )
     if re.search(r"exec format error", said, re.IGNORECASE):
         return _wrong_format(command)
-    if found := re.search(r'exec:? "?(.*?)"?: (executable file not found|no such file|stat .*: no such file)', said):
+    if found := re.search(
+        r'exec:? "?(.*?)"?: (executable file not found|no such file|stat .*: no such file)', said
+    ):
         return (
             _("The command {command} cannot be started: {name} is not in the image.").format(
                 command=quoted(command), name=quoted(found[1].strip('\\"'), 80)
@@ -106,8 +113,12 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
         )  # fmt: skip
     if re.search(r"permission denied", said):
         return (
-            _("The command {command} may not be executed: permission denied.").format(command=quoted(command)),
-            _("Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable for the image's user."),
+            _("The command {command} may not be executed: permission denied.").format(
+                command=quoted(command)
+            ),
+            _(
+                "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable for the image's user."
+            ),
         )
     if re.search(r"chdir to cwd|is a directory|not a directory", said):
         return (
@@ -129,9 +140,9 @@ def _wrong_format(command: str) -> Finding:
 
 def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
     tail = visible("\n".join(log.splitlines()[-12:]), 1200)
-    message = _("The container ended by itself, with exit code {code}, {seconds:.1f} s after its start.").format(
-        code=exit_code, seconds=seconds
-    )
+    message = _(
+        "The container ended by itself, with exit code {code}, {seconds:.1f} s after its start."
+    ).format(code=exit_code, seconds=seconds)
     message += "\n" + (_("Its last words:\n{log}").format(log=tail) if tail else _("It said nothing."))
     hint = _("Run the image yourself (docker run --rm -p 5000:5000 IMAGE) and mend what it prints.")
     causes = (
@@ -147,7 +158,9 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
         (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
     )  # fmt: skip
     if oom or exit_code == 137:
-        hint = _("It was killed, most likely for using more memory than the limit: run one process, load less.")
+        hint = _(
+            "It was killed, most likely for using more memory than the limit: run one process, load less."
+        )
     elif exit_code == 0:
         hint = _(
             "Its main process finished. It must stay in the foreground: start the server itself with CMD, not in"
@@ -163,25 +176,31 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
 # --- answers ----------------------------------------------------------------------------------------
 
 
-def why_no_answer(silence: NoAnswer, port: int, listeners: Sequence[Listener] | None, seconds: float) -> Finding:
+def why_no_answer(
+    silence: NoAnswer, port: int, listeners: Sequence[Listener] | None, seconds: float
+) -> Finding:
     if silence.kind == "timeout":
         return (
             _("Port {port} accepts a connection, but no whole answer came within {seconds:.0f} s.").format(
                 port=port, seconds=seconds
             ),
-            _("The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."),
+            _(
+                "The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."
+            ),
         )
     if silence.kind == "malformed":
         return (
-            _("What port {port} answers is not HTTP: {detail}").format(port=port, detail=quoted(silence.detail)),
+            _("What port {port} answers is not HTTP: {detail}").format(
+                port=port, detail=quoted(silence.detail)
+            ),
             _("Serve plain HTTP on that port (not HTTPS, not another protocol)."),
         )
     here = [x for x in listeners or () if x.port == port]
     if here and all(x.loopback for x in here):
         return (
-            _("The application listens on {address}:{port}, which only the container itself can reach.").format(
-                address=here[0].address, port=port
-            ),
+            _(
+                "The application listens on {address}:{port}, which only the container itself can reach."
+            ).format(address=here[0].address, port=port),
             _("Bind to every interface: app.run(host='0.0.0.0', port={port}).").format(port=port),
         )
     if here:
@@ -195,18 +214,22 @@ def why_no_answer(silence: NoAnswer, port: int, listeners: Sequence[Listener] | 
     if others:
         seen = ", ".join(f"{x.address}:{x.port}" for x in others[:5])
         return (
-            _("Nothing listens on port {port}; the application listens on {seen}.").format(port=port, seen=seen),
+            _("Nothing listens on port {port}; the application listens on {seen}.").format(
+                port=port, seen=seen
+            ),
             _("Make it listen on 0.0.0.0:{port}: app.run(host='0.0.0.0', port={port}).").format(port=port),
         )
     if listeners is None:
         return (
             _("Nothing answers on port {port}.").format(port=port),
-            _("Bind to every interface and the right port: app.run(host='0.0.0.0', port={port}).").format(port=port),
+            _("Bind to every interface and the right port: app.run(host='0.0.0.0', port={port}).").format(
+                port=port
+            ),
         )
     return (
-        _("The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start.").format(
-            seconds=seconds
-        ),
+        _(
+            "The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start."
+        ).format(seconds=seconds),
         _("Start the server in CMD: app.run(host='0.0.0.0', port={port}).").format(port=port),
     )
 
@@ -220,7 +243,9 @@ def why_wrong_answer(route: Route, answer: Answer, fault: str) -> Finding:
     if fault == "not-json":
         return (
             _("{route} answers {status}, but its body is not JSON: {body}").format(
-                route=route, status=answer.status, body=quoted(answer.text) if answer.body else _("it is empty")
+                route=route,
+                status=answer.status,
+                body=quoted(answer.text) if answer.body else _("it is empty"),
             ),
             _("Return a dictionary from the view, which Flask turns into JSON: return {0}.").format(
                 repr(route.json) if isinstance(route.json, dict) else '{"…": …}'
@@ -228,10 +253,10 @@ def why_wrong_answer(route: Route, answer: Answer, fault: str) -> Finding:
         )
     got = answer.json()
     if fault == "json-type":
-        kinds = {dict: _("an object"), list: _("an array")}
+        wanted = _("an object") if isinstance(route.json, dict) else _("an array")
         return (
             _("{route} answers JSON, but it is not {wanted}: {body}").format(
-                route=route, wanted=kinds.get(type(route.json), "?"), body=quoted(answer.text)
+                route=route, wanted=wanted, body=quoted(answer.text)
             ),
             _("Return {wanted}.").format(wanted=_json(route.json)),
         )
@@ -244,13 +269,17 @@ def _wrong_status(route: Route, answer: Answer) -> Finding:
     )
     if 300 <= answer.status < 400:
         where = quoted(answer.headers.get("location", "?"), 80)
-        return message, _("It redirects to {where}; answer on {path} itself.").format(where=where, path=route.path)
+        return message, _("It redirects to {where}; answer on {path} itself.").format(
+            where=where, path=route.path
+        )
     if answer.status == 404:
         return message, _("There is no such route: @app.route({path!r}), spelled exactly like that.").format(
             path=route.path
         )
     if answer.status == 405:
-        return message, _("The route does not allow {method}: add it to methods=[…].").format(method=route.method)
+        return message, _("The route does not allow {method}: add it to methods=[…].").format(
+            method=route.method
+        )
     if answer.status >= 500:
         return message, _("The application fails while it answers: its log has the traceback.")
     return message, None
@@ -263,7 +292,9 @@ def _wrong_text(route: Route, answer: Answer) -> Finding:
         route=route, status=answer.status, seen=seen, wanted=quoted(wanted)
     )
     if route.match == "regex":
-        return message, _("The body has to match the regular expression {wanted}.").format(wanted=quoted(wanted))
+        return message, _("The body has to match the regular expression {wanted}.").format(
+            wanted=quoted(wanted)
+        )
     if not got.strip():
         return message, _("Return the text from the view function: return {wanted!r}.").format(wanted=wanted)
     if wanted.casefold() in got.casefold():
@@ -299,15 +330,17 @@ def _json(value: Any) -> str:
 
 def _wrong_json(route: Route, got: Any) -> Finding:
     wanted = route.json
-    message = _("{route} answers {got}; asked for {wanted}.").format(route=route, got=_json(got), wanted=_json(wanted))
+    message = _("{route} answers {got}; asked for {wanted}.").format(
+        route=route, got=_json(got), wanted=_json(wanted)
+    )
     if isinstance(wanted, dict) and isinstance(got, dict):
         for key in wanted:
             if key not in got:
                 near = next((k for k in got if k.strip().casefold() == key.casefold()), None)
                 if near:
-                    return message, _("The key is {near}, not {key}: keys are compared to the letter.").format(
-                        near=quoted(near, 40), key=quoted(key, 40)
-                    )
+                    return message, _(
+                        "The key is {near}, not {key}: keys are compared to the letter."
+                    ).format(near=quoted(near, 40), key=quoted(key, 40))
                 return message, _("The key {key} is missing.").format(key=quoted(key, 40))
             if got[key] != wanted[key]:
                 return message, _("The value of {key} is {got}, not {wanted}.").format(
@@ -376,11 +409,15 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             got=url.port, port=port
         )
     if re.search(r"404|not found", probe.output, re.IGNORECASE) and url:
-        return message, _("Its path {path} is none of the application's routes.").format(path=quoted(url.path, 60))
+        return message, _("Its path {path} is none of the application's routes.").format(
+            path=quoted(url.path, 60)
+        )
     if re.search(r"refused|couldn't connect|can't connect|unable to connect", probe.output, re.IGNORECASE):
         return message, _("Nothing answers where it asks: compare its host and port with the application's.")
     if url and url.path not in ("", "/", "/health"):
-        return message, _("It asks {path}: is that one of the application's routes?").format(path=quoted(url.path, 60))
+        return message, _("It asks {path}: is that one of the application's routes?").format(
+            path=quoted(url.path, 60)
+        )
     return message, _("Run it yourself: docker exec CONTAINER sh -c '…', and echo $? must say 0.")
 
 
@@ -411,10 +448,11 @@ def must_ask(test: Sequence[str], port: int) -> bool:
     words = list(test[1:])
     if test[0] == "CMD-SHELL":
         text = re.sub(r"\s*\|\|\s*exit 1\s*$", "", spoken(test))
-        if re.search(r"[;&|<`$]", re.sub(r"'[^']*'|\"[^\"$`]*\"", "", text.replace(">/dev/null", ""))):
+        text = re.sub(r"\s(?:\d?>\s*/dev/null|2>&1)(?=\s|$)", "", text)
+        if re.search(r"[;&|<>`$]", re.sub(r"'[^']*'|\"[^\"$`]*\"", "", text)):
             return False
         try:
-            words = shlex.split(text.replace(">/dev/null", "").replace("2>&1", ""))
+            words = shlex.split(text)
         except ValueError:
             return False
     if not words:
@@ -464,7 +502,9 @@ def how_to_leave_root(user: str) -> str:
             " USER appuser, before CMD."
         )
     if user.partition(":")[0] in ("0", "root"):
-        return _("USER {user} is root itself: create another user, and name that one.").format(user=quoted(user, 40))
+        return _("USER {user} is root itself: create another user, and name that one.").format(
+            user=quoted(user, 40)
+        )
     return _(
         "USER {user} does not help as long as a process runs with uid 0: give the user an id of its own, or"
         " let the entrypoint step down before it starts the server."
@@ -490,7 +530,9 @@ def how_to_shrink(steps: Sequence[Step], environment: dict[str, str]) -> str:
         hints.append(_("build in a first stage and COPY --from it (multi-stage): compilers stay behind"))
     if _leaves_cache(text, environment):
         hints.append(_("pip install --no-cache-dir leaves no cache in the layer"))
-    copies = sum(weight[id(s)] for s in steps if s.keyword in ("COPY", "ADD") and "--from=" not in s.instruction)
+    copies = sum(
+        weight[id(s)] for s in steps if s.keyword in ("COPY", "ADD") and "--from=" not in s.instruction
+    )
     base = weight[id(steps[0])] if steps else 0
     if copies > total * 0.3 and copies > base:
         hints.append(_("list in .dockerignore what the application does not need (.git, data, .venv)"))
@@ -502,5 +544,6 @@ def how_to_shrink(steps: Sequence[Step], environment: dict[str, str]) -> str:
 def _leaves_cache(text: str, environment: dict[str, str]) -> bool:
     installs = [line for line in text.splitlines() if re.search(r"\bpip[\d.]* install\b", line)]
     return "PIP_NO_CACHE_DIR" not in environment and any(
-        "--no-cache-dir" not in line and "cache purge" not in line and "/.cache" not in line for line in installs
+        "--no-cache-dir" not in line and "cache purge" not in line and "/.cache" not in line
+        for line in installs
     )

@@ -67,7 +67,21 @@ class Facts:
 
 
 _METADATA = frozenset(
-    "ARG CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL MAINTAINER ONBUILD SHELL STOPSIGNAL USER VOLUME".split()
+    [
+        "ARG",
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "LABEL",
+        "MAINTAINER",
+        "ONBUILD",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+    ]
 )
 
 
@@ -106,7 +120,9 @@ def from_registry(remote: Any) -> Facts:
     )
 
 
-def from_engine(found: Mapping[str, Any], history: Sequence[Mapping[str, Any]], reference: str | None) -> Facts:
+def from_engine(
+    found: Mapping[str, Any], history: Sequence[Mapping[str, Any]], reference: str | None
+) -> Facts:
     """Facts of an image on the engine: `found` is its inspection, `history` is newest first."""
     diff_ids = tuple((found.get("RootFS") or {}).get("Layers") or ())
     steps = []

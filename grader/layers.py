@@ -19,7 +19,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, cast
 
-from .engine import Engine, engine_trouble
+from .container import engine_trouble
+from .engine import Engine
 from .i18n import _
 
 _CHUNK = 1 << 20
@@ -83,7 +84,9 @@ def _layer(content: IO[bytes], size: int, pool: ThreadPoolExecutor) -> tuple[str
 
 def _deflated(chunk: bytes, before: bytes) -> int:
     """Bytes of `chunk` in a deflate stream that has just seen `before`: so that two cores share one layer."""
-    deflate = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=before) if before else zlib.compressobj(6, wbits=-15)
+    deflate = (
+        zlib.compressobj(6, zlib.DEFLATED, -15, zdict=before) if before else zlib.compressobj(6, wbits=-15)
+    )
     return len(deflate.compress(chunk)) + len(deflate.flush(zlib.Z_SYNC_FLUSH))
 
 

@@ -19,18 +19,18 @@ import pytest
 
 from . import assignment as assignments
 from .assignment import CHECKS, Assignment, Check
-from .case import Case, Running
+from .case import Case
 from .catalogue import title
 from .i18n import _
 from .image import Facts
 from .model import Fault, Outcome, Status, Submission, Trouble
 from .options import Options
+from .running import Running
 from .text import one_line, plain, visible
 
 CASE = pytest.StashKey[Case]()
 TELL = pytest.StashKey[Callable[[Outcome], None]]()
 SEEN = pytest.StashKey["Seen"]()
-FAULTS = pytest.StashKey[dict[str, Outcome]]()
 
 
 class Seen:
@@ -105,14 +105,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("grader")
     group.addoption("--submission", metavar="TARGET", help="the directory or image to check")
     group.addoption("--assignment", metavar="FILE", help="the assignment (default: the one that ships)")
-    group.addoption("--build-arg", metavar="NAME=VALUE", action="append", default=[], help="as in docker build")
+    group.addoption(
+        "--build-arg", metavar="NAME=VALUE", action="append", default=[], help="as in docker build"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "last: takes the running submission apart, so it comes at the end")
     if CASE not in config.stash and config.getoption("--submission"):
         config.stash[CASE] = _case_from_options(config)
-    config.stash[FAULTS] = {}
 
 
 def _case_from_options(config: pytest.Config) -> Case:
@@ -194,7 +195,6 @@ def pytest_runtest_makereport(
         outcome = _outcome(item, error)
         if call.when == "teardown" and outcome.status == "passed":
             return report
-        config.stash[FAULTS].setdefault(outcome.id, outcome)
         if TELL in config.stash:
             config.stash[TELL](outcome)
         _in_pytests_words(report, outcome)
@@ -218,7 +218,7 @@ def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
     )
     if error is None:
         return replace(outcome, points=check.points)
-    status, message, hint, blocked_by, evidence = _reading(check, error, item.config.stash[FAULTS])
+    status, message, hint, blocked_by, evidence = _reading(check, error)
     return replace(
         outcome,
         status=status,
@@ -230,13 +230,19 @@ def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
 
 
 def _reading(
-    check: Check, error: BaseException, faults: dict[str, Outcome]
+    check: Check, error: BaseException
 ) -> tuple[Status, str, str | None, str | None, dict[str, Any]]:
     """(status, message, hint, blocked by, evidence) of what a check raised."""
     if isinstance(error, Fault):
         if error.check in (None, check.id):
             return "failed", error.message, error.hint, None, error.evidence
-        return "blocked", _("Not judged: {check} does not hold.").format(check=error.check), None, error.check, {}
+        return (
+            "blocked",
+            _("Not judged: {check} does not hold.").format(check=error.check),
+            None,
+            error.check,
+            {},
+        )
     if isinstance(error, pytest.skip.Exception):
         return "skipped", str(error.msg or ""), None, None, {}
     if isinstance(error, Trouble):
@@ -245,7 +251,13 @@ def _reading(
         return "failed", one_line(str(error) or "assertion failed", 1000), None, None, {}
     told = f"{type(error).__name__}: {one_line(str(error))}"
     message = _("The check itself failed: {error}.").format(error=told)
-    return "error", message, _("This is not the submission's fault: report it to whoever wrote the check."), None, {}
+    return (
+        "error",
+        message,
+        _("This is not the submission's fault: report it to whoever wrote the check."),
+        None,
+        {},
+    )
 
 
 def _in_pytests_words(report: pytest.TestReport, outcome: Outcome) -> None:

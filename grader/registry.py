@@ -147,6 +147,12 @@ class Reference:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
+def _is_host(text: str) -> bool:
+    with suppress(ValueError):  # an IPv6 address or a port that is none
+        return bool(_HOST.fullmatch(text)) and urlsplit("//" + text).port != 0
+    return False
+
+
 def _mistake(text: str, ref: Reference) -> str:
     """What breaks the grammar in `text`, taken apart as `ref`; '' if nothing does."""
     if len(text) > 600:
@@ -157,7 +163,7 @@ def _mistake(text: str, ref: Reference) -> str:
         (not text, "it is empty"),
         ("://" in text, f"leave out {text.partition('://')[0]}://"),
         (any(map(str.isspace, text)), "it has a space in it"),
-        (ref.registry is not None and not _HOST.fullmatch(ref.registry), f"{ref.registry} is not a host"),
+        (ref.registry is not None and not _is_host(ref.registry), f"{ref.registry} is not a host"),
         (not path, "the repository is missing"),
         (path != path.lower(), f"a repository is in lower case, write {path.lower()}"),
         (part == "", "a part of the repository is empty"),
@@ -241,7 +247,8 @@ class _Answer:
         with suppress(ValueError, OverflowError, TypeError):
             if date := parsedate_tz(value):
                 return mktime_tz(date) - time.time()
-        wait = _WAIT.search(self.body[:4096].decode("utf-8", "replace"))
+        text = " ".join(message for _, message in self.errors())
+        wait = _WAIT.search(text or self.body[:4096].decode("utf-8", "replace"))
         parts = _DURATION.findall(wait[1]) if wait else []
         return sum(float(number) * _UNITS.get(unit, 1.0) for number, unit in parts)
 
@@ -386,7 +393,7 @@ class Client:
         if not _DIGEST.fullmatch(digest):
             raise BadImage("its manifest names no config")
         answer = self._ask(ref, f"blobs/{digest}", MAX_CONFIG)
-        if "BLOB_UNKNOWN" in (code for code, _ in answer.errors()):
+        if answer.status == 404 and "BLOB_UNKNOWN" in (code for code, _ in answer.errors()):
             raise BadImage(f"its config {digest} is not in the repository")
         if answer.status != 200 or answer.page:  # who may read a manifest may read its config
             raise RegistryTrouble(answer.said())
@@ -556,7 +563,7 @@ def _challenges(header: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     params: dict[str, str] = {}
     for key, value, scheme in re.findall(
-        r"""([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]+)|([\w-]+)(?=\s|,|$)""", header[:8192]
+        r"""([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]+)|([\w-]+)(?=\s|,|$)""", header[:4096]
     ):
         if scheme:
             params = found.setdefault(scheme.lower(), {})
@@ -580,8 +587,8 @@ def _why(error: Exception, host: str) -> str:
         return f"{host} is silent"
     if _cut(error):
         return f"{host} cut the connection"
-    reason = getattr(error.args[0], "reason", error) if error.args else error
-    return f"no connection to {host}: {one_line(str(reason).split(': ', 1)[-1], 200)}"
+    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
+    return f"no answer from {host}: {re.sub(r'^HTTPS?Connection(Pool)?[(].*?[)]: ', '', reason)}"
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -601,7 +608,8 @@ def _document(answer: _Answer, what: str) -> dict[str, Any]:
     try:
         return _json(answer.body)
     except ValueError:
-        raise BadImage(f"its {what} is not JSON: {answer.body[:60]!r}") from None
+        kind = answer.headers.get("Content-Type", "no type")
+        raise BadImage(f"its {what} is not JSON: {len(answer.body)} bytes of {kind[:100]}") from None
 
 
 def _verified(body: bytes, expected: str, what: str) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import pickle
-import secrets
 import selectors
 import signal
 import socket
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .assignment import CHECKS, Assignment, score
 from .i18n import _, use
-from .model import Engine, Image, Misuse, Outcome, Result, Size, Submission, Trouble
+from .model import Engine, Fault, Image, Misuse, Outcome, Result, Size, Submission, Trouble
 
 if TYPE_CHECKING:
     from .case import Case
@@ -52,7 +51,7 @@ def submission_of(target: str, submission_id: str | None = None) -> Submission:
 
 def new_session() -> str:
     """A name for what one grading makes on the engine: who made it can be told from it."""
-    return f"{os.getpid()}-{_started(os.getpid())}-{secrets.token_hex(4)}"
+    return f"{os.getpid()}-{_started(os.getpid())}-{os.urandom(4).hex()}"
 
 
 def is_dead(session: str) -> bool:
@@ -105,7 +104,9 @@ class Warm:
                 socket.send_fds(self._here, [b"job"], [there.fileno()])
             here.sendall(len(job).to_bytes(4, "big") + job)
         except OSError as error:
-            raise Trouble(_("The grader's own helper process has ended: {error}").format(error=error)) from error
+            raise Trouble(
+                _("The grader's own helper process has ended: {error}").format(error=error)
+            ) from error
         return here
 
     def close(self) -> None:
@@ -125,7 +126,8 @@ def grade(
     """Grade one submission. Whatever happens, a Result comes back within `timeout` seconds (the assignment's
     `timeouts.total` unless given) and a few for cleaning up; what could not be told is `error`.
 
-    KeyboardInterrupt goes through, with nothing left behind. `told` gets a line on what is being done.
+    Raises Misuse where a local target is not there. KeyboardInterrupt goes through, with nothing left behind.
+    `told` gets a line on what is being done.
     """
     session = new_session()
     began, started_at = time.monotonic(), datetime.now(UTC)
@@ -139,6 +141,8 @@ def grade(
             if not seen.clean:
                 seen.end(child)
                 _sweep(session, seen)
+    if seen.misuse:
+        raise Misuse(seen.misuse)
     late = time.monotonic() >= deadline
     checks = _complete(assignment, seen, late, timeout or assignment.timeouts.total)
     verdict, points, best = score(checks)
@@ -167,6 +171,7 @@ class _Seen:
         self.image: Image | None = None
         self.engine: Engine | None = None
         self.trouble = ""
+        self.misuse = ""
 
     def take(self, line: dict[str, Any], told: Told) -> None:
         match line:
@@ -181,6 +186,8 @@ class _Seen:
                 self.image = Image(**{**image, "size": Size(**image["size"])})
             case {"engine": engine}:
                 self.engine = Engine(**engine)
+            case {"misuse": text}:
+                self.misuse = text
             case {"trouble": text}:
                 self.trouble = text
             case {"clean": clean}:
@@ -261,8 +268,13 @@ def work(job: bytes, channel: socket.socket) -> None:
     case = Case(submission, assignment, options, session, lambda text: send(told=text))
     case.begin()
     try:
+        if not (case.is_directory or case.is_remote):
+            with contextlib.suppress(Fault, Trouble):  # the checks tell
+                case.facts()
         _run_checks(case, lambda outcome: send(outcome=asdict(outcome)))
         _describe(case, send)
+    except Misuse as error:
+        send(misuse=str(error))
     finally:
         try:
             if not options.keep:
@@ -273,10 +285,28 @@ def work(job: bytes, channel: socket.socket) -> None:
 
 
 # pytest's plugins that no shipped check needs: loading them is a third of our time.
-_UNUSED = (
-    "cacheprovider debugging doctest faulthandler junitxml legacypath logging monkeypatch nose pastebin recwarn"
-    " setuponly setupplan stepwise subtests threadexception tmpdir unittest unraisableexception warnings"
-).split()
+_UNUSED = [
+    "cacheprovider",
+    "debugging",
+    "doctest",
+    "faulthandler",
+    "junitxml",
+    "legacypath",
+    "logging",
+    "monkeypatch",
+    "nose",
+    "pastebin",
+    "recwarn",
+    "setuponly",
+    "setupplan",
+    "stepwise",
+    "subtests",
+    "threadexception",
+    "tmpdir",
+    "unittest",
+    "unraisableexception",
+    "warnings",
+]
 
 
 def _run_checks(case: Case, tell: Callable[[Outcome], None]) -> None:
@@ -287,7 +317,13 @@ def _run_checks(case: Case, tell: Callable[[Outcome], None]) -> None:
     extra = case.assignment.extra
     arguments = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
     if extra:
-        arguments += [str(extra), f"--confcutdir={extra}", "-p", "no:cacheprovider", "--import-mode=importlib"]
+        arguments += [
+            str(extra),
+            f"--confcutdir={extra}",
+            "-p",
+            "no:cacheprovider",
+            "--import-mode=importlib",
+        ]
     else:
         arguments += ["--noconftest", "--assert=plain", "--capture=no", *(f"-pno:{name}" for name in _UNUSED)]
     with given(case, tell) as plugin:
@@ -296,8 +332,6 @@ def _run_checks(case: Case, tell: Callable[[Outcome], None]) -> None:
 
 def _describe(case: Case, send: Callable[..., None]) -> None:
     """Send what was graded, as far as it was reached."""
-    from .model import Fault
-
     with contextlib.suppress(Fault, Trouble):
         facts = case.facts()
         with contextlib.suppress(Fault, Trouble):

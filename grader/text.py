@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from typing import Any
 
@@ -13,10 +14,10 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 def visible(text: str, limit: int = 2000) -> str:
     """`text` with every invisible or control character spelled out, cut in the middle at `limit`.
 
-    Newlines and tabs stay. What comes back holds no control character, so doing it twice changes nothing.
+    Newlines and tabs stay. What comes back holds no control character; done twice, it is the same.
     """
-    if len(text) > limit:
-        text = f"{text[: limit // 2]} […] {text[-limit // 2 :]}"
+    if len(text) > limit + 5:
+        text = f"{text[: limit // 2]} […] {text[len(text) - limit // 2 :]}"
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_spelled, text.replace("\r\n", "\n")))
@@ -37,7 +38,7 @@ def one_line(text: str, limit: int = 300) -> str:
 def plain(value: Any, depth: int = 6) -> Any:
     """`value` as bounded JSON with visible text: what evidence is made of."""
     if value is None or isinstance(value, (bool, int, float)):
-        return value if value == value and abs(value or 0) < 10**300 else str(value)
+        return value if math.isfinite(value or 0) else str(value)
     if isinstance(value, bytes):
         return visible(value.decode("utf-8", "replace"))
     if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 
 def serve(requests: socket.socket) -> None:
     """Fork a child for each socket received; end when the owner has gone."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    signal.signal(signal.SIGCHLD, _reap)
     jobs = 0
     while True:
         _message, fds, _flags, _address = socket.recv_fds(requests, 16, 1)
@@ -26,12 +27,17 @@ def serve(requests: socket.socket) -> None:
         os.close(fds[0])
 
 
+def _reap(*_signal: object) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _child(channel: socket.socket) -> None:
     code = 1
     try:
         os.setsid()  # so that all it starts can be ended at once
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        gc.disable()  # short-lived
         quiet = os.open(os.devnull, os.O_RDWR)
         os.dup2(quiet, 1)
         from .session import work
@@ -57,5 +63,6 @@ def load() -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # all are short-lived, and a third of an import is collecting
     load()
     serve(socket.socket(fileno=int(sys.argv[1])))

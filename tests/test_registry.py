@@ -1,4 +1,4 @@
-"""What a registry says of an image: against a real registry with GHCR's token flow, and one made to misbehave."""
+"""What a registry says of an image: against a real one with GHCR's token flow, and one made to misbehave."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import gzip
 import json
 import socket
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,6 +23,7 @@ from grader.registry import (
     Reference,
     RegistryTrouble,
     TagMissing,
+    _address,
     _Answer,
     _challenges,
     _guard,
@@ -29,6 +31,7 @@ from grader.registry import (
 
 from .support.registry import Fault, Front, Registry, Tokens, certificate, errors, layer, sha256
 
+E = TypeVar("E", bound=Exception)
 Json = {"Content-Type": "application/json"}
 Html = {"Content-Type": "text/html; charset=utf-8"}
 
@@ -68,6 +71,13 @@ def ref(server: Registry | Front, rest: str = "alice/app:v1") -> Reference:
     return Reference.parse(f"{server.address}/{rest}")
 
 
+def raised(kind: type[E], registry: Registry, fault: Fault, match: str | None = None) -> E:
+    """What resolving `alice/app:v1` raises where `fault` stands before `registry`."""
+    with Front(registry, fault) as front, pytest.raises(kind, match=match) as caught:
+        Client().resolve(ref(front))
+    return caught.value
+
+
 # References
 
 
@@ -89,6 +99,23 @@ def test_a_reference_is_read_as_docker_reads_it(
 ) -> None:
     assert Reference.parse(text) == Reference(registry, repository, tag)
     assert str(Reference.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("busybox", "https://registry-1.docker.io/v2/library/busybox"),
+        ("docker.io/busybox:1", "https://registry-1.docker.io/v2/library/busybox"),
+        ("index.docker.io/alice/app", "https://registry-1.docker.io/v2/alice/app"),
+        ("GHCR.io/alice/app", "https://ghcr.io/v2/alice/app"),
+        ("localhost/app", "http://localhost/v2/app"),
+        ("127.8.9.1:5000/app", "http://127.8.9.1:5000/v2/app"),
+        ("[::1]:5000/app", "http://[::1]:5000/v2/app"),
+        ("127.example.org/app", "https://127.example.org/v2/app"),
+    ],
+)
+def test_a_registry_is_asked_over_https_unless_it_is_this_machine(text: str, address: str) -> None:
+    assert _address(Reference.parse(text)) == address
 
 
 def test_a_reference_changes_its_digest_or_tag() -> None:
@@ -120,6 +147,8 @@ def test_a_reference_changes_its_digest_or_tag() -> None:
         ("ghcr.io/", "the repository is missing"),
         ("ghcr.io/" + "a/" * 150 + "a", "longer than 255"),
         ("gh_cr.io/alice/app", "not a host"),
+        ("ghcr.io:99999/alice/app", "not a host"),
+        ("[::1::]:5000/alice/app", "not a host"),
         ("ghcr.io/alice/app@sha256:12", "64 hex"),
         ("ghcr.io/alice/app@", "64 hex"),
         ("a" * 100_000, "too long"),
@@ -189,6 +218,15 @@ def test_a_digest_is_read_with_get_where_head_says_nothing(plain: Registry) -> N
     with Front(plain, Fault(change=mute, times=None)) as front:
         assert Client().digest(ref(front)) == digest
         assert [method for method, _ in front.seen] == ["HEAD", "GET"]
+
+
+def test_a_digest_that_a_registry_makes_up_is_not_believed(plain: Registry) -> None:
+    def other(status: int, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        return status, headers | {"Docker-Content-Digest": sha256(b"other")}, body
+
+    digest = Client().digest(ref(plain))
+    with Front(plain, Fault(change=other, times=None)) as front:
+        assert Client().digest(ref(front, f"alice/app@{digest}")) == digest
 
 
 def test_an_expired_token_is_replaced(guarded: Registry, tokens: Tokens) -> None:
@@ -297,6 +335,28 @@ def test_an_entry_that_names_no_platform_is_known_by_its_config(plain: Registry)
     assert Client().resolve(ref(plain, "alice/unnamed:v1")).platforms == ("linux/amd64",)
     with pytest.raises(NoPlatform):
         Client().resolve(ref(plain, "alice/unnamed:v1"), "linux/arm64")
+
+
+def test_an_attestation_is_known_by_its_annotation_too(plain: Registry) -> None:
+    image = plain.image("alice/attested")
+    attestation = plain.attestation("alice/attested", image) | {"platform": image["platform"]}
+    plain.index("alice/attested", "v1", [attestation, image])
+    assert Client().resolve(ref(plain, "alice/attested:v1")).manifest_digest == image["digest"]
+
+
+def test_an_index_is_taken_at_its_word_for_the_variant(plain: Registry) -> None:
+    image = plain.image("alice/v6", platform="linux/arm")
+    image["platform"] = {"os": "linux", "architecture": "arm", "variant": "v6"}
+    plain.index("alice/v6", "v1", [image])
+    assert Client().resolve(ref(plain, "alice/v6:v1"), "linux/arm/v6").platforms == ("linux/arm/v6",)
+
+
+def test_an_index_that_mistakes_an_architecture_is_found_out(plain: Registry) -> None:
+    image = plain.image("alice/mistaken", platform="linux/arm64")
+    image["platform"] = {"os": "linux", "architecture": "amd64"}
+    plain.index("alice/mistaken", "v1", [image])
+    with pytest.raises(NoPlatform):
+        Client().resolve(ref(plain, "alice/mistaken:v1"))
 
 
 def test_an_index_whose_manifest_was_deleted_is_a_bad_image(plain: Registry) -> None:
@@ -423,6 +483,18 @@ def test_tls_is_verified_with_the_ca_bundle_of_the_environment(
             Client().resolve(reference)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
         assert Client().resolve(reference).layers
+
+
+def test_credentials_are_not_sent_to_a_realm_that_is_not_encrypted(
+    registry_test: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted, context = certificate("registry.test", tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
+    bearer = {"WWW-Authenticate": 'Bearer realm="http://elsewhere.test/token"'}
+    with Front(None, Fault(status=401, headers=bearer), tls=context) as front:
+        reference = Reference.parse(f"registry.test:{front.address.split(':')[1]}/alice/app:v1")
+        with pytest.raises(RegistryTrouble, match="not encrypted"):
+            Client(credentials=lambda _: ("user", "password")).resolve(reference)
 
 
 def test_a_registry_elsewhere_cannot_send_us_into_this_machine(
@@ -560,22 +632,16 @@ def test_a_failing_token_endpoint_is_our_trouble(guarded: Registry, tokens: Toke
 
 
 def test_denied_without_credentials_is_not_public(plain: Registry) -> None:
-    with Front(plain, Fault(status=403, headers=Json, body=errors("DENIED", "denied"))) as front:
-        with pytest.raises(NotPublic, match="DENIED"):
-            Client().resolve(ref(front))
+    raised(NotPublic, plain, Fault(status=403, headers=Json, body=errors("DENIED", "denied")), "DENIED")
 
 
 def test_a_web_page_that_forbids_is_our_trouble_and_not_the_students(plain: Registry) -> None:
     for status in (200, 403):
-        with Front(plain, Fault(status=status, headers=Html, body=b"<html>Blocked")) as front:
-            with pytest.raises(RegistryTrouble, match="web page"):
-                Client().resolve(ref(front))
+        raised(RegistryTrouble, plain, Fault(status=status, headers=Html, body=b"<html>"), "web page")
 
 
 def test_a_web_site_that_is_no_registry_is_not_public(plain: Registry) -> None:
-    with Front(plain, Fault(status=404, headers=Html, body=b"<html>")) as front:
-        with pytest.raises(NotPublic, match="no registry"):
-            Client().resolve(ref(front))
+    raised(NotPublic, plain, Fault(status=404, headers=Html, body=b"<html>"), "no registry")
 
 
 @pytest.mark.parametrize("match", ["manifests/", "blobs/"])
@@ -636,36 +702,31 @@ def test_content_that_is_not_its_digest_is_a_bad_image(plain: Registry, match: s
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_a_bad_image(plain: Registry, body: bytes, why: str) -> None:
-    with Front(plain, Fault("manifests/", status=200, headers=Json, body=body)) as front:
-        with pytest.raises(BadImage, match=why):
-            Client().resolve(ref(front))
+    raised(BadImage, plain, Fault("manifests/", status=200, headers=Json, body=body), why)
 
 
 def test_an_empty_index_offers_no_platform(plain: Registry) -> None:
-    with Front(plain, Fault(status=200, headers=Json, body=b'{"manifests": []}')) as front:
-        with pytest.raises(NoPlatform) as caught:
-            Client().resolve(ref(front))
-    assert caught.value.platforms == ()
+    fault = Fault(status=200, headers=Json, body=b'{"manifests": []}')
+    assert raised(NoPlatform, plain, fault).platforms == ()
 
 
-def test_a_bomb_is_read_no_further_than_the_limit(plain: Registry) -> None:
-    bomb = gzip.compress(bytes(1 << 28), 1)
-    headers = Json | {"Content-Encoding": "gzip"}
-    with Front(plain, Fault(status=200, headers=headers, body=bomb)) as front:
-        with pytest.raises(BadImage, match="larger than 4 MiB"):
-            Client().resolve(ref(front))
+@pytest.mark.parametrize("status", [200, 302, 403])
+def test_a_bomb_is_read_no_further_than_the_limit(plain: Registry, status: int) -> None:
+    bomb = gzip.compress(bytes(1 << 26), 1)
+    headers = Json | {"Content-Encoding": "gzip", "Location": "/elsewhere"}
+    kind = BadImage if status == 200 else Exception
+    tracemalloc.start()
+    try:
+        raised(kind, plain, Fault(status=status, headers=headers, body=bomb))
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_a_registry_writes_is_made_harmless(plain: Registry) -> None:
     nasty = errors("DENIED", "\x1b[31mred\n::error::now\u202e")
-    with Front(plain, Fault(status=403, headers=Json, body=nasty)) as front:
-        with pytest.raises(NotPublic) as caught:
-            Client().resolve(ref(front))
-    assert caught.value.message.isprintable()
-    with Front(plain, Fault(status=418, headers=Json, body=nasty)) as front:
-        with pytest.raises(RegistryTrouble) as trouble:
-            Client().resolve(ref(front))
-    assert trouble.value.message.isprintable()
+    for status, kind in ((403, NotPublic), (418, RegistryTrouble)):
+        assert str(raised(kind, plain, Fault(status=status, headers=Json, body=nasty))).isprintable()
 
 
 def test_challenges_are_read_with_their_quoted_commas() -> None:

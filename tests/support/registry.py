@@ -1,4 +1,4 @@
-"""A real registry on a loopback port, with GHCR's token flow if asked for; and a front that makes it misbehave.
+"""A real registry on a loopback port, with GHCR's token flow if asked for; and a front that misbehaves.
 
 with Registry() as plain: ...                        anyone may pull and push
 with Registry(auth=Tokens(public={"alice/app"})) as ghcr: ...
@@ -124,10 +124,10 @@ def errors(code: str, message: str) -> bytes:
 
 @dataclass
 class Tokens:
-    """Who gets a token: anyone to pull from `public`, `login` to pull and push wherever `hidden_from` lets it.
+    """Who gets a token: anyone to pull from `public`, `login` for all that is not `hidden_from_login`.
 
-    `refusal`: the token endpoint's (status, body) for anyone else, GHCR's by default; None: a token that grants
-    nothing, which is Docker Hub's way. `requests` counts what the endpoint was asked.
+    `refusal`: the token endpoint's (status, body) for anyone else, GHCR's by default; None: a token that
+    grants nothing, which is Docker Hub's way. `requests` and `authorizations` record what it was sent.
     """
 
     public: set[str] = field(default_factory=set)
@@ -349,7 +349,7 @@ class Fault:
 
     `status`: this answer, never asking the registry. `cut`: hang up, before a word or after `cut_after` bytes
     of the body. `drip`: send the registry's answer a byte at a time, with `drip` seconds between. `hang`:
-    accept, and say nothing that long. `change`: pass (status, headers, body) of the registry's answer through it.
+    accept, and say nothing that long. `change`: pass the registry's (status, headers, body) through it.
     """
 
     match: str = "/v2/"
@@ -368,8 +368,8 @@ class Fault:
 class Front:
     """A proxy before `registry` (or before nothing) that does what `faults` say, first match first.
 
-    `seen`: the requests as (method, path); `headers`: the headers of each; `connections`: how many were opened.
-    With `tls`, a server's SSLContext, it speaks HTTPS.
+    `seen`: the requests as (method, path); `headers`: the headers of each; `connections`: how many there
+    were. With `tls`, a server's SSLContext, it speaks HTTPS.
     """
 
     def __init__(

@@ -1,0 +1,245 @@
+"""A started submission: what it answers, and what the engine sees of it.
+
+A wrong answer may still turn right for `timeouts.settle` seconds after the first one; a right one is never
+waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from concurrent.futures import Future
+
+from . import diagnose, probe
+from .assignment import Assignment, Route
+from .container import CADENCE_S, App, Probe, Process, State
+from .i18n import _
+from .image import Facts
+from .model import Fault, Trouble
+
+
+class Running:
+    """A started submission: what it answers, and what the engine sees of it."""
+
+    def __init__(self, assignment: Assignment, app: App, facts: Facts) -> None:
+        self.assignment, self.timeouts = assignment, assignment.timeouts
+        self.app, self.facts = app, facts
+        self.started = time.monotonic()
+        self.answered: float | None = None
+        self.silence: probe.NoAnswer | None = None
+        self._healthy: Future[Probe] | None = None
+
+    def alive(self) -> State:
+        """The state of the running container. Fault of `starts` where it has ended."""
+        state = self.app.state()
+        if not state.running:
+            raise Fault(
+                *diagnose.why_it_died(
+                    state.exit_code, state.oom, self.app.logs(), time.monotonic() - self.started
+                ),
+                check="starts",
+                evidence={"exit_code": state.exit_code, "oom_killed": state.oom, "log": self.app.logs()},
+            )
+        return state
+
+    # --- answers ---
+
+    def await_answer(self) -> None:
+        """Wait for any HTTP answer at all, as long as one may still come; note what came instead."""
+        first = next((c.route for c in self.assignment.checks if c.route), None) or Route()
+        greeting = Route(path=first.path)
+        until = self.started + self.timeouts.start
+        looked, pause = self.started, 0.01
+        while time.monotonic() < until:
+            try:
+                self._ask(greeting, until - time.monotonic())
+                self.answered = time.monotonic()
+                self.silence = None
+                return
+            except probe.NoAnswer as silence:
+                self.silence = silence
+                if silence.kind == "malformed":
+                    break
+            if time.monotonic() - looked > 0.5:
+                looked = time.monotonic()
+                self.alive()
+                if self._will_never_answer():
+                    break
+            time.sleep(pause)
+            pause = min(pause * 1.2, 0.1)
+        self.alive()
+
+    def _ask(self, route: Route, seconds: float) -> probe.Answer:
+        if self.app.address is None:
+            self.alive()
+            raise probe.NoAnswer("refused", "the port is not published")
+        return probe.ask(self.app.address, route, max(seconds, 0.05))
+
+    def _will_never_answer(self) -> bool:
+        """Whether what listens settles it: the port taken on the loopback for a second, or another one
+        for five. A server that listens nowhere may just be slow."""
+        up = time.monotonic() - self.started
+        listeners = self.app.listeners() if up > 1 else None
+        if not listeners:
+            return False
+        here = [x for x in listeners if x.port == self.app.port]
+        return all(x.loopback for x in here) if here else up > 5 and any(not x.loopback for x in listeners)
+
+    def ask(self, route: Route) -> probe.Answer:
+        """The answer to `route`, asked again for as long as a wrong one may still turn right.
+
+        Raises Fault: with no answer at all, or with one that is not what `route` asks for.
+        """
+        silence = self.silence if self.answered is None else None
+        until = (self.answered or 0) + self.timeouts.settle
+        while silence is None:
+            try:
+                answer = self._ask(route, self.timeouts.request)
+                fault = probe.mismatch(route, answer)
+                if fault is None:
+                    return answer
+                if time.monotonic() > until:
+                    raise Fault(
+                        *diagnose.why_wrong_answer(route, answer, fault),
+                        evidence={"status": answer.status, "body": answer.text[:2000]},
+                    )
+            except probe.NoAnswer as error:
+                if error.kind in ("timeout", "malformed") or time.monotonic() > until:
+                    silence = error
+            time.sleep(0.1)
+        self.alive()
+        waited = self.timeouts.request if self.answered else time.monotonic() - self.started
+        listeners = None if silence.kind in ("timeout", "malformed") else self.app.listeners()
+        raise Fault(*diagnose.why_no_answer(silence, self.app.port, listeners, waited))
+
+    def ask_once(self, route: Route) -> probe.Answer | None:
+        """Whatever answers `route`; None where nothing does."""
+        try:
+            return self._ask(route, self.timeouts.request)
+        except probe.NoAnswer:
+            return None
+
+    # --- health ---
+
+    def healthy(self) -> Probe:
+        """The successful run of the image's own health check that made the engine say `healthy`.
+
+        Raises Fault of `healthcheck`, with the failed run.
+        """
+        if self._healthy is None:
+            self._healthy = Future()
+            try:
+                self._healthy.set_result(self._await_health())
+            except (Fault, Trouble) as error:
+                self._healthy.set_exception(error)
+        return self._healthy.result()
+
+    def _await_health(self) -> Probe:
+        test = self.facts.health_test
+        if test is None or test[:1] == ["NONE"]:
+            message = (
+                _("The image declares HEALTHCHECK NONE.") if test else _("The image declares no HEALTHCHECK.")
+            )
+            raise Fault(
+                message,
+                _("Add one that slim images can run: HEALTHCHECK CMD {probe}").format(
+                    probe="python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:"
+                    f"{self.app.port}/health')\""
+                ),
+                check="healthcheck",
+            )
+        timeout = self.facts.health_seconds("Timeout", 30.0)
+        retries = int((self.facts.config.get("Healthcheck") or {}).get("Retries") or 3)
+        declared = self.facts.health_seconds("StartPeriod", 0.0)
+        ready = self.answered or time.monotonic()
+        patience = ready + min(max(declared, self.timeouts.settle), self.timeouts.start)
+        give_up = time.monotonic() + self.timeouts.start + 2 * timeout
+        failed: dict[float, Probe] = {}
+        while True:
+            state = self.alive()
+            if state.health == "healthy":
+                return next((p for p in reversed(state.probes) if p.exit_code == 0), Probe(0, 0, 0, ""))
+            failed |= {p.start: p for p in state.probes if p.exit_code != 0}
+            last = failed[max(failed)] if failed else None
+            hopeless = last is not None and diagnose.missing_command(last) is not None
+            enough = len(failed) >= retries and time.monotonic() > patience
+            if hopeless or enough or time.monotonic() > give_up:
+                break
+            time.sleep(0.02)
+        if last is None and state.health is None:
+            raise Trouble(_("The engine runs no health checks here, so this one could not be judged."))
+        message, hint = diagnose.why_unhealthy(test, last, self.app.port, timeout)
+        raise Fault(
+            message,
+            hint,
+            check="healthcheck",
+            evidence={"test": test, "exit_code": last.exit_code, "output": last.output}
+            if last
+            else {"test": test},
+        )
+
+    def freeze(self) -> bool:
+        """Stop every process of the application where it stands; whether it worked. Undo with `thaw`."""
+        self.app.signal("SIGSTOP")
+        if self._answers():  # workers go on without PID 1
+            with contextlib.suppress(Trouble):
+                self.app.exec(["sh", "-c", "kill -STOP -1"], user="0")
+        return not self._answers()
+
+    def _answers(self) -> bool:
+        try:
+            self._ask(Route(), 1.0)
+        except probe.NoAnswer:
+            return False
+        return True
+
+    def thaw(self) -> None:
+        self.app.signal("SIGCONT")
+        with contextlib.suppress(Trouble):
+            self.app.exec(["sh", "-c", "kill -CONT -1"], user="0")
+
+    def probe_when_frozen(self) -> Probe | None:
+        """The first run of the health check begun from now on; None where it just hangs, for its timeout or
+        five seconds: the engine takes that for a failure as well."""
+        began = time.time()
+        until = time.monotonic() + min(self.facts.health_seconds("Timeout", 30.0) + 0.5, 5.0)
+        while time.monotonic() < until:
+            found = [p for p in self.alive().probes if p.start > began]
+            if found:
+                return found[0]
+            time.sleep(CADENCE_S / 2)
+        return None
+
+    # --- processes ---
+
+    def processes(self) -> tuple[list[Process], list[Process]]:
+        """All processes, and those that run as root inside; looked at again while an entrypoint may still
+        step down."""
+        until = (self.answered or time.monotonic()) + self.timeouts.settle
+        while True:
+            processes = self.app.processes()
+            roots = [p for p in processes if p.uid == self.app.root_uid]
+            if (processes and not roots) or time.monotonic() > until:
+                return processes, roots
+            self.alive()
+            time.sleep(0.1)
+
+    def first_process(self) -> Process | None:
+        """PID 1 of the container."""
+        pid = self.app.state().pid
+        return next((p for p in self.app.processes() if p.pid == pid), None)
+
+    def ends_within(self, seconds: float) -> float | None:
+        """Seconds until the container has ended; None where it has not by then."""
+        began = time.monotonic()
+        while (took := time.monotonic() - began) < seconds:
+            if not self.app.state().running:
+                return took
+            time.sleep(0.02)
+        return None
+
+    def stop_signal(self) -> str:
+        """What `docker stop` sends: SIGTERM, unless the image's STOPSIGNAL says otherwise."""
+        name = str(self.facts.config.get("StopSignal") or "SIGTERM")
+        return name if re.fullmatch(r"(SIG)?[A-Z0-9+-]{1,10}|\d{1,2}", name) else "SIGTERM"

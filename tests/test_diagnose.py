@@ -1,0 +1,284 @@
+"""Diagnoses name the cause that was there, and never the student for what is ours. Pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from grader import diagnose
+from grader.assignment import Route
+from grader.build import not_the_students
+from grader.container import Listener, Probe, _listening
+from grader.image import Facts, Step, copies_code, from_engine, installs_dependencies, instruction
+from grader.probe import Answer, NoAnswer
+
+GREETING = Route(text="from zero to hero")
+HEALTH = Route(path="/health", json={"status": "healthy"})
+PY = "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/health')"
+
+
+# --- health checks ---
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        ["CMD-SHELL", "curl -f http://localhost:5000/health || exit 1"],
+        ["CMD-SHELL", "curl -fsS -o /dev/null http://127.0.0.1:5000/health"],
+        ["CMD-SHELL", "wget -q -O- http://localhost:5000/health >/dev/null 2>&1 || exit 1"],
+        ["CMD", "/bin/busybox", "wget", "-q", "--spider", "http://127.0.0.1:5000/"],
+        ["CMD", "curl", "--fail", "localhost:5000/health"],
+        ["CMD", "python", "-c", PY],
+        ["CMD-SHELL", f'python3 -c "{PY}"'],
+        ["CMD", "python", "-c", "import requests; assert requests.get('http://localhost:5000/health').ok"],
+        [
+            "CMD", "python", "-c",
+            "import sys, urllib.request as u; sys.exit(u.urlopen('http://localhost:5000/').status != 200)",
+        ],
+    ],
+)  # fmt: skip
+def test_common_probes_plainly_have_to_ask_the_application(test: list[str]) -> None:
+    assert diagnose.must_ask(test, 5000)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        ["CMD-SHELL", "exit 0"],
+        ["CMD-SHELL", "curl -f http://localhost:5000/health || true"],
+        ["CMD-SHELL", "curl -f http://localhost:5000/health; exit 0"],
+        ["CMD-SHELL", "curl -f http://localhost:5000/health & "],
+        ["CMD-SHELL", "curl -f http://example.org:5000/"],
+        ["CMD-SHELL", "curl -f http://localhost:8000/health"],
+        ["CMD-SHELL", "curl -f file:///etc/passwd"],
+        ["CMD-SHELL", "curl -f http://localhost:5000/ http://localhost:9/"],
+        ["CMD-SHELL", "nc -z localhost 5000"],
+        ["CMD-SHELL", "pgrep python"],
+        ["CMD-SHELL", "$(echo true) http://localhost:5000/"],
+        ["CMD", "python", "-c", f"try:\n {PY.partition('; ')[2]}\nexcept Exception: pass"],
+        ["CMD", "python", "-c", "import sys; sys.exit(0); urlopen('http://localhost:5000/')"],
+        ["CMD", "python", "-c", "True or urlopen('http://localhost:5000/')"],
+        ["CMD", "python", "-c", "f = lambda: urlopen('http://localhost:5000/')"],
+        ["CMD", "python", "health.py"],
+        ["CMD"],
+    ],
+)
+def test_any_other_probe_is_tried_out(test: list[str]) -> None:
+    assert not diagnose.must_ask(test, 5000)
+
+
+@pytest.mark.parametrize(
+    ("output", "code"),
+    [
+        ("/bin/sh: 1: curl: not found", 127),
+        ("/bin/sh: curl: not found", 127),
+        ("sh: line 1: curl: command not found", 127),
+        ('OCI runtime exec failed: exec failed: unable to start container process: exec: "curl": '
+         "executable file not found in $PATH: unknown", -1),
+    ],
+)  # fmt: skip
+def test_a_missing_command_is_named(output: str, code: int) -> None:
+    probe = Probe(1, 2, code, output)
+    assert diagnose.missing_command(probe) == "curl"
+    message, hint = diagnose.why_unhealthy(["CMD-SHELL", "curl -f localhost"], probe, 5000, 3)
+    assert message.startswith("curl: not found in this image")
+    assert "python -c" in (hint or "")
+
+
+def test_a_404_of_the_application_is_not_taken_for_a_missing_command() -> None:
+    probe = Probe(1, 2, 1, "wget: server returned error: HTTP/1.0 404 Not Found")
+    assert diagnose.missing_command(probe) is None
+    test = ["CMD-SHELL", "wget -q -O- http://localhost:5000/healthz"]
+    assert "/healthz" in (diagnose.why_unhealthy(test, probe, 5000, 3)[1] or "")
+
+
+# --- silence ---
+
+
+def listener(address: str, port: int) -> list[Listener]:
+    return [Listener(address, port)]
+
+
+def test_who_listens_where_is_told() -> None:
+    closed = NoAnswer("closed")
+    loopback = diagnose.why_no_answer(closed, 5000, listener("127.0.0.1", 5000), 1)
+    assert "host='0.0.0.0'" in (loopback[1] or "")
+    assert "8080" in diagnose.why_no_answer(closed, 5000, listener("0.0.0.0", 8080), 1)[0]
+    assert "nothing in it listens" in diagnose.why_no_answer(closed, 5000, [], 30)[0]
+    assert "Nothing answers" in diagnose.why_no_answer(closed, 5000, None, 30)[0]
+
+
+def test_the_engines_own_name_server_is_not_the_application() -> None:
+    seen = diagnose.why_no_answer(NoAnswer("closed"), 5000, listener("127.0.0.11", 40123), 30)
+    assert "nothing in it listens" in seen[0]
+
+
+def test_the_kernels_tables_are_read() -> None:
+    tables = (
+        "  sl  local_address rem_address   st\n"
+        "   0: 0100007F:1388 00000000:0000 0A 00000000:00000000\n"
+        "   1: 0100007F:1F90 0100007F:1388 01 00000000:00000000\n"
+        "   2: 00000000000000000000000000000000:1389 00000000000000000000000000000000:0000 0A 0\n"
+    )
+    assert _listening(tables) == [Listener("127.0.0.1", 5000), Listener("::", 5001)]
+
+
+# --- wrong answers ---
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("From Zero To Hero", "Only upper and lower case differ"),
+        ("from zero  to\nhero", "spaces, line breaks or tags"),
+        ("from <b>zero</b> to hero", "spaces, line breaks or tags"),
+        ("<p>form zero to hero!</p>", "Nearly: it says"),
+        ("Hello world", "Return exactly 'from zero to hero'"),
+        ("", "Return the text"),
+    ],
+)
+def test_how_a_greeting_differs(body: str, said: str) -> None:
+    assert said in (diagnose.why_wrong_answer(GREETING, Answer(200, body=body.encode()), "text")[1] or "")
+
+
+@pytest.mark.parametrize(
+    ("body", "fault", "said"),
+    [
+        (b"ok", "not-json", "not JSON"),
+        (b'["healthy"]', "json-type", "not an object"),
+        (b'{"state": "healthy"}', "json-value", "“status” is missing"),
+        (b'{"Status": "healthy"}', "json-value", "The key is “Status”, not “status”"),
+        (b'{"status": "ok"}', "json-value", '“status” is "ok", not "healthy"'),
+    ],
+)
+def test_how_a_health_answer_differs(body: bytes, fault: str, said: str) -> None:
+    assert said in " ".join(filter(None, diagnose.why_wrong_answer(HEALTH, Answer(200, body=body), fault)))
+
+
+# --- start ---
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("No command specified", "neither CMD nor ENTRYPOINT"),
+        ("unable to find user bob: no matching entries in passwd file", "“bob”"),
+        ('OCI runtime create failed: exec: "pyhton": executable file not found in $PATH', "“pyhton” is not in the image"),
+        ("exec /entry.sh: exec format error", "exec format error"),
+        ('exec: "/app.py": permission denied', "may not be executed"),
+    ],
+)
+def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None:
+    finding = diagnose.why_not_started(said, Facts(None, None, None, "linux/amd64", {"Cmd": ["pyhton", "app.py"]}))
+    assert finding is not None
+    assert words in finding[0]
+
+
+@pytest.mark.parametrize("said", ["driver failed programming external connectivity", "no space left on device"])
+def test_a_refused_start_that_is_not(said: str) -> None:
+    assert diagnose.why_not_started(said, Facts(None, None, None, "linux/amd64")) is None
+
+
+def test_why_a_container_died() -> None:
+    log = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'flask'"
+    message, hint = diagnose.why_it_died(1, False, log, 0.5)
+    assert "exit code 1" in message
+    assert "No module named 'flask'" in message
+    assert hint == "Add flask to requirements.txt, and install it where the running user's Python finds it."
+
+
+# --- build ---
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "#2 ERROR: failed to do request: Head \"https://registry-1.docker.io/v2/\": dial tcp: lookup x: no such host",
+        "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.",
+        "write /layer: no space left on device",
+        "WARNING: Retrying after connection broken by 'NewConnectionError(': Temporary failure in name resolution"
+        "')': /simple/flask/",
+        "toomanyrequests: You have reached your pull rate limit.",
+    ],
+)  # fmt: skip
+def test_a_build_that_failed_through_us(output: str) -> None:
+    assert not_the_students(f"#1 start\n{output}\n#9 end")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "ERROR: No matching distribution found for flsk==9",
+        "pull access denied for nosuchimage, repository does not exist or may require 'docker login'",
+        'failed to compute cache key: "/app.py" not found: not found',
+        "dockerfile parse error on line 3: unknown instruction: RUNN",
+        "curl: (6) Could not resolve host: my.server.example",
+    ],
+)
+def test_a_build_that_failed_through_its_dockerfile(output: str) -> None:
+    assert not_the_students(f"#1 start\n{output}\n#9 end") is None
+
+
+# --- history ---
+
+
+@pytest.mark.parametrize(
+    ("created_by", "line"),
+    [
+        ('/bin/sh -c #(nop)  CMD ["python" "app.py"]', 'CMD ["python" "app.py"]'),
+        ("/bin/sh -c pip install flask", "RUN pip install flask"),
+        ("RUN /bin/sh -c pip install flask # buildkit", "RUN pip install flask"),
+        ("RUN |1 BASE=x y /bin/sh -c pip install flask # buildkit", "RUN pip install flask"),
+        ("|1 A=b /bin/sh -c echo", "RUN echo"),
+        ("COPY . . # buildkit", "COPY . ."),
+    ],
+)
+def test_both_builders_histories_read_as_the_dockerfile(created_by: str, line: str) -> None:
+    assert instruction(created_by) == line
+
+
+@pytest.mark.parametrize(
+    ("line", "copies"),
+    [
+        ("COPY . .", True),
+        ("COPY app.py .", True),
+        ("COPY requirements.txt app.py ./", True),
+        ("COPY requirements.txt .", False),
+        ("COPY --chown=app:app requirements.txt /app/", False),
+        ("COPY pyproject.toml uv.lock ./", False),
+        ("COPY --from=build /deps /deps", False),
+        ("COPY dir:0123 in /app ", True),
+        ("COPY file:0123 in ./ ", None),
+        ("RUN pip install flask", False),
+    ],
+)
+def test_what_a_copy_brings(line: str, copies: bool | None) -> None:
+    assert copies_code(Step(line, True)) is copies
+
+
+@pytest.mark.parametrize(
+    ("line", "installs"),
+    [
+        ("RUN pip install --no-cache-dir -r requirements.txt", True),
+        ("RUN python -m pip install flask", True),
+        ("RUN pip install --upgrade pip", False),
+        ("RUN pip install --upgrade pip && pip install -r requirements.txt", True),
+        ("RUN npm ci", True),
+        ("RUN apt-get install -y curl", False),
+    ],
+)
+def test_which_step_installs_dependencies(line: str, installs: bool) -> None:
+    assert installs_dependencies(Step(line, True)) is installs
+
+
+def test_an_engines_history_is_oldest_first_and_knows_which_steps_made_a_layer() -> None:
+    facts = from_engine(
+        {"Id": "sha256:1", "Os": "linux", "Architecture": "amd64", "RootFS": {"Layers": ["a", "b"]}},
+        [
+            {"CreatedBy": "CMD [\"x\"]", "Size": 0},
+            {"CreatedBy": "WORKDIR /app", "Size": 0},
+            {"CreatedBy": "", "Size": 9},
+        ],
+        None,
+    )  # fmt: skip
+    assert [s.layer for s in facts.history] == [True, True, False]
+    assert len(facts.steps) == len(facts.diff_ids)

@@ -1,0 +1,142 @@
+"""Bounded requests: against real sockets that misbehave, an answer or a reason comes back in time."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from grader.assignment import Route
+from grader.probe import MAX_BODY, Answer, NoAnswer, ask, mismatch
+
+
+@contextlib.contextmanager
+def server(behave: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
+    """A real server on loopback that treats each connection as `behave` says."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Event()
+
+        def accept() -> None:
+            listener.settimeout(0.1)
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _address = listener.accept()
+                    connection.settimeout(None)
+                    with connection, contextlib.suppress(OSError):
+                        behave(connection)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            stop.set()
+
+
+def says(raw: bytes) -> Callable[[socket.socket], None]:
+    def behave(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(raw)
+
+    return behave
+
+
+def drips(first: bytes) -> Callable[[socket.socket], None]:
+    def behave(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(first)
+        for _ in range(40):
+            time.sleep(0.1)
+            connection.sendall(b"x")
+
+    return behave
+
+
+def silence_of(behave: Callable[[socket.socket], None], seconds: float = 0.5) -> tuple[str, float]:
+    with server(behave) as address:
+        began = time.monotonic()
+        with pytest.raises(NoAnswer) as caught:
+            ask(address, Route(), seconds)
+        return caught.value.kind, time.monotonic() - began
+
+
+def test_an_answer_is_read_to_its_end() -> None:
+    with server(says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello")) as address:
+        answer = ask(address, Route(), 2)
+    assert (answer.status, answer.text, answer.headers["x-a"], answer.cut) == (200, "hello", "b", False)
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    with server(says(b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n")) as address:
+        assert ask(address, Route(), 2).status == 302
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_byte_at_a_time_does_not_buy_more_time(first: bytes) -> None:
+    kind, took = silence_of(drips(first))
+    assert kind == "timeout"
+    assert took < 1.0
+
+
+def test_a_server_that_accepts_and_says_nothing_times_out() -> None:
+    assert silence_of(lambda _c: time.sleep(0.7))[0] == "timeout"
+
+
+def test_a_connection_that_is_closed_is_told_from_one_refused() -> None:
+    assert silence_of(lambda _c: None)[0] == "closed"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+    with pytest.raises(NoAnswer) as caught:
+        ask(address, Route(), 1)
+    assert caught.value.kind == "refused"
+
+
+def test_a_body_cut_short_is_no_answer() -> None:
+    assert silence_of(says(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello"))[0] == "closed"
+
+
+@pytest.mark.parametrize("raw", [b"hello\r\n", b"\x16\x03\x01\x02\x00", b"HTTP/1.1 abc\r\n\r\n"])
+def test_what_is_not_http_is_malformed(raw: bytes) -> None:
+    assert silence_of(says(raw))[0] == "malformed"
+
+
+def test_endless_headers_and_bodies_are_cut() -> None:
+    headers = b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 10_000
+    assert silence_of(says(headers), 2)[0] == "malformed"
+    with server(says(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BODY + 100_000))) as address:
+        answer = ask(address, Route(), 5)
+    assert answer.cut
+    assert len(answer.body) == MAX_BODY
+
+
+@pytest.mark.parametrize(
+    ("route", "answer", "fault"),
+    [
+        (Route(text="from zero to hero"), Answer(200, body=b"<h1>from zero to hero</h1>"), None),
+        (Route(text="from zero to hero"), Answer(200, body=b"From zero to hero"), "text"),
+        (Route(text="from zero to hero", ignore_case=True), Answer(200, body=b"FROM ZERO TO HERO"), None),
+        (Route(text="hero", match="equals"), Answer(200, body=b" hero\n"), None),
+        (Route(text="hero", match="equals"), Answer(200, body=b"my hero"), "text"),
+        (Route(text="h.ro$", match="regex"), Answer(200, body=b"my hero"), None),
+        (Route(text="hero"), Answer(500, body=b"hero"), "status"),
+        (Route(json={"status": "healthy"}), Answer(200, body=b'{"status": "healthy", "more": 1}'), None),
+        (Route(json={"status": "healthy"}), Answer(200, body=b'\xef\xbb\xbf{"status": "healthy"}'), None),
+        (Route(json={"status": "healthy"}, exact=True), Answer(200, body=b'{"status": "healthy", "x": 1}'), "json-value"),
+        (Route(json={"status": "healthy"}), Answer(200, body=b'{"Status": "healthy"}'), "json-value"),
+        (Route(json={"status": "healthy"}), Answer(200, body=b'["healthy"]'), "json-type"),
+        (Route(json={"status": "healthy"}), Answer(200, body=b"healthy"), "not-json"),
+        (Route(json={"a": 1}), Answer(200, body=b'{"a": NaN}'), "not-json"),
+        (Route(json={"a": 1}), Answer(200, body=b"[" * 100_000), "not-json"),
+        (Route(json={"a": 1}), Answer(200, body=b'{"a": ' + b"9" * 100_000 + b"}"), "not-json"),
+        (Route(json={"a": 1}), Answer(200, body='{"a": 1}'.encode("utf-16")), "not-json"),
+        (Route(json={"a": 1}), Answer(200, body=b'{"a": true}'), "json-value"),
+        (Route(json=[{"id": 1}]), Answer(200, body=b'[{"id": 1, "name": "x"}]'), None),
+        (Route(json=[{"id": 1}]), Answer(200, body=b"[]"), "json-value"),
+    ],
+)
+def test_an_answer_holds_or_says_which_demand_it_misses(route: Route, answer: Answer, fault: str | None) -> None:
+    assert mismatch(route, answer) == fault
