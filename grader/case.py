@@ -21,6 +21,7 @@ from .i18n import _
 from .image import Facts
 from .model import Fault, GraderError, Misuse, Size, Submission, Trouble
 from .options import Options
+from .reference import MalformedReference, Reference
 from .running import Running
 from .text import one_line
 
@@ -83,10 +84,10 @@ class Case:
         return not self.is_directory and not self.options.local and self.reference().registry is not None
 
     @stage
-    def reference(self) -> registry.Reference:
+    def reference(self) -> Reference:
         try:
-            return registry.Reference.parse(self.submission.target)
-        except registry.MalformedReference as error:
+            return Reference.parse(self.submission.target)
+        except MalformedReference as error:
             raise Fault(
                 f"{error}.",
                 _("It reads ghcr.io/USER/NAME:TAG, with the user and the name in lower case."),

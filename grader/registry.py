@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from . import __version__
 from .model import GraderError, Trouble
+from .reference import DIGEST, TAG, Reference
 from .text import one_line
 
 T = TypeVar("T")
@@ -43,18 +44,6 @@ ACCEPT = ", ".join(
         "docker.distribution.manifest.v2+json",
     )
 )
-
-# The grammar of distribution/reference (regexp.go), with digests of the two algorithms OCI registers.
-_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
-_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-_HUB = (None, "docker.io", "index.docker.io")
-
-
-class MalformedReference(ValueError):
-    """A text that is no image reference; the message says what is wrong with it."""
 
 
 class Refused(GraderError):
@@ -98,86 +87,6 @@ class RegistryTrouble(Trouble):
 
     def __init__(self, message: str, hint: str | None = None, *, check: str | None = None) -> None:
         super().__init__(one_line(message), hint, check=check)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An image's name, as it was written: `[registry/]repository[:tag][@digest]`."""
-
-    registry: str | None
-    repository: str
-    tag: str | None = None
-    digest: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Reference:
-        """The reference that `text` spells. MalformedReference, saying why, where it is none.
-
-        The first component is a host if it has a '.' or a ':', or is 'localhost' (distribution/reference,
-        normalize.go); an upper-case one, which Docker also takes for a host, is a mistake here.
-        """
-        rest, at, digest = text.partition("@")
-        folder, slash, last = rest.rpartition("/")
-        last, colon, tag = last.partition(":")
-        first, split, others = (folder + slash + last).partition("/")
-        hosted = bool(split) and (first == "localhost" or "." in first or ":" in first)
-        registry, repository = (first, others) if hosted else (None, first + split + others)
-        parsed = cls(registry, repository, tag if colon else None, digest if at else None)
-        if why := _mistake(text, parsed):
-            raise MalformedReference(one_line(f"{text[:150]!r} is not an image reference: {why}"))
-        return parsed
-
-    @property
-    def name(self) -> str:
-        return f"{self.registry}/{self.repository}" if self.registry else self.repository
-
-    @property
-    def host(self) -> str:
-        """The registry, as its owner and a credential store name it."""
-        return "docker.io" if self.registry in _HUB else str(self.registry).lower()
-
-    def with_digest(self, digest: str) -> Reference:
-        return replace(self, digest=digest)
-
-    def with_tag(self, tag: str) -> Reference:
-        """The same repository at `tag`, whatever digest this one names."""
-        return replace(self, tag=tag, digest=None)
-
-    def __str__(self) -> str:
-        return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
-
-
-def _is_host(text: str) -> bool:
-    with suppress(ValueError):  # an IPv6 address or a port that is none
-        return bool(_HOST.fullmatch(text)) and urlsplit("//" + text).port != 0
-    return False
-
-
-def _mistake(text: str, ref: Reference) -> str:
-    """What breaks the grammar in `text`, taken apart as `ref`; '' if nothing does."""
-    if len(text) > 600:
-        return "it is too long"
-    path, tag = ref.repository, ref.tag
-    part = next((part for part in path.split("/") if not _PART.fullmatch(part)), None)
-    rules = (
-        (not text, "it is empty"),
-        ("://" in text, f"leave out {text.partition('://')[0]}://"),
-        (any(map(str.isspace, text)), "it has a space in it"),
-        (ref.registry is not None and not _is_host(ref.registry), f"{ref.registry} is not a host"),
-        (not path, "the repository is missing"),
-        (path != path.lower(), f"a repository is in lower case, write {path.lower()}"),
-        (part == "", "a part of the repository is empty"),
-        (part, f"{part} may hold only a-z and 0-9, with single . _ or - between them"),
-        (len(path) > 255, "the repository is longer than 255 characters"),
-        (tag == "", "the tag after : is empty"),
-        (tag and len(tag) > 128, "the tag is longer than 128 characters"),
-        (tag and not _TAG.fullmatch(tag), f"the tag {tag} may hold only letters, digits, _ . and -"),
-        (
-            ref.digest is not None and not _DIGEST.fullmatch(ref.digest),
-            "a digest is sha256: and 64 hex digits",
-        ),
-    )
-    return next((why for wrong, why in rules if wrong), "")
 
 
 @dataclass(frozen=True)
@@ -369,7 +278,7 @@ class Client:
         target = ref.digest or ref.tag or "latest"
         answer = self._ask(ref, f"manifests/{target}", 0, method="HEAD")
         said = answer.headers.get("Docker-Content-Digest", "")
-        if answer.status == 200 and _DIGEST.fullmatch(said) and said == (ref.digest or said):
+        if answer.status == 200 and DIGEST.fullmatch(said) and said == (ref.digest or said):
             return said
         return self._manifest(ref, target)[0]  # which also tells why not: a HEAD has no body
 
@@ -384,13 +293,13 @@ class Client:
         if ("manifests" in manifest) == ("layers" in manifest):
             raise BadImage("its manifest is neither an image's nor an index")
         claim = answer.headers.get("Docker-Content-Digest", "")
-        expected = next(filter(_DIGEST.fullmatch, (target, claim)), "sha256:")
+        expected = next(filter(DIGEST.fullmatch, (target, claim)), "sha256:")
         return _verified(answer.body, expected, "manifest"), manifest
 
     def _config(self, ref: Reference, manifest: dict[str, Any]) -> dict[str, Any]:
         entry = manifest.get("config")
         digest = str(entry.get("digest")) if isinstance(entry, dict) else ""
-        if not _DIGEST.fullmatch(digest):
+        if not DIGEST.fullmatch(digest):
             raise BadImage("its manifest names no config")
         answer = self._ask(ref, f"blobs/{digest}", MAX_CONFIG)
         if answer.status == 404 and "BLOB_UNKNOWN" in (code for code, _ in answer.errors()):
@@ -428,7 +337,7 @@ class Client:
             if answer.status == 404 and {"NAME_UNKNOWN", "NOT_FOUND"} & {code for code, _ in answer.errors()}:
                 return None
             if answer.status == 200:
-                tags = [tag for tag in _list(_json(answer.body), "tags") if _TAG.fullmatch(str(tag))]
+                tags = [tag for tag in _list(_json(answer.body), "tags") if TAG.fullmatch(str(tag))]
                 return tuple(str(tag) for tag in tags if not str(tag).startswith("sha256-"))[:MAX_TAGS]
         return ()
 
@@ -617,7 +526,7 @@ def _verified(body: bytes, expected: str, what: str) -> str:
     algorithm = expected.partition(":")[0]
     digest = f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
     if expected not in (digest, "sha256:"):
-        raise BadImage(f"its {what} should be {expected} and is {digest}")
+        raise RegistryTrouble(f"its {what} should be {expected} and is {digest}")  # no push can do that
     return digest
 
 
@@ -631,7 +540,7 @@ def _list(document: dict[str, Any], key: str) -> list[Any]:
 def _layer(entry: Any) -> Layer:
     entry = entry if isinstance(entry, dict) else {}
     digest, size = str(entry.get("digest")), entry.get("size")
-    if not _DIGEST.fullmatch(digest) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if not DIGEST.fullmatch(digest) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise BadImage(f"its manifest holds a layer without digest and size: {str(entry)[:100]}")
     return Layer(digest, size, one_line(str(entry.get("mediaType", "")), 100))
 
@@ -656,7 +565,7 @@ def _offers(index: dict[str, Any]) -> list[tuple[str, str]]:
     """
     found = []
     for entry in _list(index, "manifests"):
-        if not isinstance(entry, dict) or not _DIGEST.fullmatch(str(entry.get("digest"))):
+        if not isinstance(entry, dict) or not DIGEST.fullmatch(str(entry.get("digest"))):
             raise BadImage(f"its index holds an entry without digest: {str(entry)[:100]}")
         name = _platform(entry.get("platform"))
         if name != "unknown/unknown" and "vnd.docker.reference.type" not in (entry.get("annotations") or ()):

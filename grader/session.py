@@ -27,6 +27,7 @@ from . import __version__
 from .assignment import CHECKS, Assignment, score
 from .i18n import _, use
 from .model import Engine, Fault, Image, Misuse, Outcome, Result, Size, Submission, Trouble
+from .reference import MalformedReference, Reference
 
 if TYPE_CHECKING:
     from .case import Case
@@ -46,6 +47,10 @@ def submission_of(target: str, submission_id: str | None = None) -> Submission:
         raise Misuse(f"{target}: neither a directory nor an image")
     if target.startswith(("/", ".", "~")) or not target:
         raise Misuse(f"{target or '(empty)'}: there is no such directory")
+    try:
+        Reference.parse(target)
+    except MalformedReference as error:
+        raise Misuse(str(error)) from None
     return Submission(submission_id or target, target, "image")
 
 
@@ -195,13 +200,11 @@ class _Seen:
 
     def end(self, child: socket.socket) -> None:
         """Kill the child and all that it started, a build under way among it; wait until it is gone."""
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-        child.settimeout(5)
-        with contextlib.suppress(OSError):
-            while child.recv(1 << 16):
-                pass
+        for line in _lines(child, time.monotonic() + 5):
+            self.take(line, lambda _text: None)
+            if self.pid:  # the first thing that it tells; until then it is still being forked
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
 
 
 def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
@@ -220,13 +223,10 @@ def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
 
 
 def _sweep(session: str, seen: _Seen) -> None:
-    from .engine import sweep
+    from .sweep import thoroughly
 
     try:
-        for _attempt in range(3):  # the engine may still be at work on what the child asked for last
-            if not sweep(lambda s: s == session):
-                return
-            time.sleep(0.2)
+        thoroughly(session)
     except Trouble as error:
         seen.trouble = seen.trouble or str(error)
 
@@ -262,6 +262,7 @@ def work(job: bytes, channel: socket.socket) -> None:
             channel.sendall(json.dumps(line).encode() + b"\n")
 
     send(pid=os.getpid())
+    threading.Thread(target=_outlive, args=(channel, session), daemon=True).start()
     use(options.lang)
     from .case import Case
 
@@ -282,6 +283,14 @@ def work(job: bytes, channel: socket.socket) -> None:
             send(clean=True)
         except Trouble as error:
             send(trouble=str(error))
+
+
+def _outlive(channel: socket.socket, session: str) -> None:
+    """When the parent is gone, killed perhaps, become a process that only cleans up: no thread of this one
+    can make anything new meanwhile."""
+    with contextlib.suppress(OSError):
+        channel.recv(1)
+    os.execv(sys.executable, [sys.executable, "-m", "grader.sweep", session])  # noqa: S606
 
 
 # pytest's plugins that no shipped check needs: loading them is a third of our time.

@@ -55,16 +55,34 @@ def test_another_labs_routes_are_yaml_alone(tmp_path: Path) -> None:
         ("checks: [", "is not YAML"),
         ("[]", "the file: [] must be of type object"),
         (MINIMAL + "  size: {level: required}\n", "checks.size: 'limit' is a required property"),
-        (MINIMAL + "  size: {level: must, limit: 1 MB}\n", 'checks.size.level: "must" is none of required, bonus'),
+        (
+            MINIMAL + "  size: {level: must, limit: 1 MB}\n",
+            'checks.size.level: "must" is none of required, bonus',
+        ),
         (MINIMAL + "  size: {level: bonus, limit: heavy}\n", 'checks.size.limit: "heavy" does not match'),
-        (MINIMAL + "  starts: {level: bonus, point: 3}\n", "checks.starts: unknown key 'point'; allowed: level, points"),
+        (
+            MINIMAL + "  starts: {level: bonus, point: 3}\n",
+            "checks.starts: unknown key 'point'; allowed: level, points",
+        ),
         (MINIMAL + "  starts: {level: advice, points: 3}\n", "checks.starts.points: 3 must be 0"),
-        (MINIMAL + "  starst: {level: required}\n", "checks.starst: unknown check; one without `expect` is one of"),
-        (MINIMAL + "  a: {level: bonus, expect: {match: regex, text: '('}}\n", "checks.a.expect.text: not a regular"),
+        (
+            MINIMAL + "  starst: {level: required}\n",
+            "checks.starst: unknown check; one without `expect` is one of",
+        ),
+        (
+            MINIMAL + "  a: {level: bonus, expect: {match: regex, text: '('}}\n",
+            "checks.a.expect.text: not a regular",
+        ),
         (MINIMAL + "  build: {level: bonus}\n  build: {level: required}\n", "the key 'build' stands twice"),
-        (MINIMAL + "  build: {level: bonus}\nport: 99999\n", "port: 99999 is greater than the maximum of 65535"),
+        (
+            MINIMAL + "  build: {level: bonus}\nport: 99999\n",
+            "port: 99999 is greater than the maximum of 65535",
+        ),
         (MINIMAL + "  build: {level: bonus}\nextra: nowhere\n", "extra: there is no folder"),
-        (MINIMAL + "  build: {level: bonus}\ntimeouts: {start: soon}\n", 'timeouts.start: "soon" must be of type'),
+        (
+            MINIMAL + "  build: {level: bonus}\ntimeouts: {start: soon}\n",
+            'timeouts.start: "soon" must be of type',
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_place_and_what_is_allowed(tmp_path: Path, text: str, said: str) -> None:
@@ -85,7 +103,11 @@ def test_a_file_that_cannot_be_read_is_misuse(tmp_path: Path) -> None:
 
 
 def test_sizes_are_decimal_unless_they_say_otherwise() -> None:
-    assert (size_in_bytes("100 MB"), size_in_bytes("1.5GiB"), size_in_bytes(7)) == (100_000_000, 1_610_612_736, 7)
+    assert (size_in_bytes("100 MB"), size_in_bytes("1.5GiB"), size_in_bytes(7)) == (
+        100_000_000,
+        1_610_612_736,
+        7,
+    )
 
 
 # --- scoring ---
@@ -118,4 +140,7 @@ def test_a_bonus_that_could_not_be_told_withholds_the_score_but_not_the_verdict(
 
 
 def test_advice_is_never_counted() -> None:
-    assert score([outcome("passed"), outcome("error", "advice", 0), outcome("failed", "advice", 0)])[0] == "passed"
+    assert (
+        score([outcome("passed"), outcome("error", "advice", 0), outcome("failed", "advice", 0)])[0]
+        == "passed"
+    )

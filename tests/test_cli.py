@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 # An engine that cannot be there: whatever exits 2 with it has not even looked for one.
-NOWHERE = {**os.environ, "DOCKER_HOST": "unix:///nonexistent/docker.sock", "LC_ALL": "C.UTF-8", "NO_COLOR": "1"}
+NOWHERE = {
+    **os.environ,
+    "DOCKER_HOST": "unix:///nonexistent/docker.sock",
+    "LC_ALL": "C.UTF-8",
+    "NO_COLOR": "1",
+}
 
 
 def grader(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +52,10 @@ def test_bad_input_is_one_clear_line_and_exit_2(lab: Path, tmp_path: Path) -> No
         (("check", good, "--assignment", str(tmp_path / "none.yaml")), "cannot read the assignment"),
         (("check", good, "--assignment", str(broken)), "checks.starst: unknown check"),
         (("check", good, "--report", "pdf"), "unknown format 'pdf'"),
-        (("check", good, "--report", "json=/nonexistent/x.json"), "cannot write the report /nonexistent/x.json"),
+        (
+            ("check", good, "--report", "json=/nonexistent/x.json"),
+            "cannot write the report /nonexistent/x.json",
+        ),
         (("check", good, "--timeout", "0"), "--timeout"),
         (("check", good, "--build-arg", "BASE"), "not NAME=VALUE"),
         (("check", good, "--lang", "de"), "'de' is not one of"),

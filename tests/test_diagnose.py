@@ -162,18 +162,25 @@ def test_how_a_health_answer_differs(body: bytes, fault: str, said: str) -> None
     [
         ("No command specified", "neither CMD nor ENTRYPOINT"),
         ("unable to find user bob: no matching entries in passwd file", "“bob”"),
-        ('OCI runtime create failed: exec: "pyhton": executable file not found in $PATH', "“pyhton” is not in the image"),
+        (
+            'OCI runtime create failed: exec: "pyhton": executable file not found in $PATH',
+            "“pyhton” is not in the image",
+        ),
         ("exec /entry.sh: exec format error", "exec format error"),
         ('exec: "/app.py": permission denied', "may not be executed"),
     ],
 )
 def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None:
-    finding = diagnose.why_not_started(said, Facts(None, None, None, "linux/amd64", {"Cmd": ["pyhton", "app.py"]}))
+    finding = diagnose.why_not_started(
+        said, Facts(None, None, None, "linux/amd64", {"Cmd": ["pyhton", "app.py"]})
+    )
     assert finding is not None
     assert words in finding[0]
 
 
-@pytest.mark.parametrize("said", ["driver failed programming external connectivity", "no space left on device"])
+@pytest.mark.parametrize(
+    "said", ["driver failed programming external connectivity", "no space left on device"]
+)
 def test_a_refused_start_that_is_not(said: str) -> None:
     assert diagnose.why_not_started(said, Facts(None, None, None, "linux/amd64")) is None
 

@@ -71,7 +71,9 @@ def test_an_answer_is_read_to_its_end() -> None:
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
-    with server(says(b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n")) as address:
+    with server(
+        says(b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n")
+    ) as address:
         assert ask(address, Route(), 2).status == 302
 
 
@@ -125,7 +127,11 @@ def test_endless_headers_and_bodies_are_cut() -> None:
         (Route(text="hero"), Answer(500, body=b"hero"), "status"),
         (Route(json={"status": "healthy"}), Answer(200, body=b'{"status": "healthy", "more": 1}'), None),
         (Route(json={"status": "healthy"}), Answer(200, body=b'\xef\xbb\xbf{"status": "healthy"}'), None),
-        (Route(json={"status": "healthy"}, exact=True), Answer(200, body=b'{"status": "healthy", "x": 1}'), "json-value"),
+        (
+            Route(json={"status": "healthy"}, exact=True),
+            Answer(200, body=b'{"status": "healthy", "x": 1}'),
+            "json-value",
+        ),
         (Route(json={"status": "healthy"}), Answer(200, body=b'{"Status": "healthy"}'), "json-value"),
         (Route(json={"status": "healthy"}), Answer(200, body=b'["healthy"]'), "json-type"),
         (Route(json={"status": "healthy"}), Answer(200, body=b"healthy"), "not-json"),
@@ -138,5 +144,7 @@ def test_endless_headers_and_bodies_are_cut() -> None:
         (Route(json=[{"id": 1}]), Answer(200, body=b"[]"), "json-value"),
     ],
 )
-def test_an_answer_holds_or_says_which_demand_it_misses(route: Route, answer: Answer, fault: str | None) -> None:
+def test_an_answer_holds_or_says_which_demand_it_misses(
+    route: Route, answer: Answer, fault: str | None
+) -> None:
     assert mismatch(route, answer) == fault

@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from grader.reference import MalformedReference, Reference
 from grader.registry import (
     BadImage,
     Client,
-    MalformedReference,
     NoPlatform,
     NotPublic,
-    Reference,
     RegistryTrouble,
     TagMissing,
     _address,

@@ -1,0 +1,252 @@
+"""One submission, one child, one deadline: whatever happens, a result comes back and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from grader import assignment
+from grader.model import Misuse
+from grader.options import Options
+from grader.session import Warm, grade, is_dead, new_session, submission_of
+
+from .support.corpus import busybox_base
+
+HTTPD = 'CMD ["httpd", "-f", "-p", "5000", "-h", "/www"]'
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    process = Warm()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    """The engine, which must have after a test what it had before."""
+    client = docker.from_env()
+    before = inventory(client)
+    yield client
+    assert inventory(client) == before
+    client.close()
+
+
+def inventory(client: docker.DockerClient) -> dict[str, set[str]]:
+    api = client.api
+    return {
+        "containers": {c["Id"] for c in api.containers(all=True)},
+        "networks": {n["Id"] for n in api.networks()},
+        "volumes": {v["Name"] for v in api.volumes()["Volumes"] or ()},
+        "images": {i["Id"] for i in api.images()},
+    }
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A submission that answers, in a directory of its own."""
+    return written(tmp_path, HTTPD)
+
+
+def written(folder: Path, *lines: str) -> Path:
+    (folder / "index.html").write_text("from zero to hero")
+    (folder / "health").write_text('{"status": "healthy"}')
+    (folder / "Dockerfile").write_text(
+        "\n".join([f"FROM {busybox_base()}", "COPY index.html health /www/", "USER 1000", *lines]) + "\n"
+    )
+    return folder
+
+
+def asked(tmp_path: Path, text: str) -> assignment.Assignment:
+    path = tmp_path / "lab.yaml"
+    path.write_text("schema: grader/assignment/v1\nid: t\ntitle: T\n" + text)
+    return assignment.load(path)
+
+
+def test_the_deadline_ends_a_submission_that_would_take_longer(lab: Path, warm: Warm, engine: object) -> None:
+    written(lab, 'CMD ["sleep", "600"]')
+    began = time.monotonic()
+    result = grade(submission_of(str(lab)), assignment.load(), Options(), warm, timeout=4)
+    assert time.monotonic() - began < 4 + 8  # and the engine's time to clean up
+    assert (result.verdict, result.score) == ("ungraded", None)
+    late = next(c for c in result.checks if c.id == "greeting")
+    assert late.status == "error"
+    assert "deadline of 4 s" in late.message
+
+
+def test_a_check_that_crashes_costs_itself_alone(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text(
+        'def test_wrong(app):\n    """Breaks."""\n    1 / 0\n'
+        'def test_plain(app):\n    """Asserts."""\n    assert app.app.port == 1\n'
+        'def test_right(app, seen):\n    """Holds."""\n    seen("fine")\n'
+    )
+    lab_ = asked(
+        tmp_path,
+        "extra: own\nchecks:\n  wrong: {level: required, points: 1}\n  plain: {level: required}\n"
+        "  right: {level: required, points: 2}\n",
+    )
+    result = grade(submission_of(str(lab)), lab_, Options(), warm)
+    assert [(c.id, c.status) for c in result.checks] == [
+        ("wrong", "error"),
+        ("plain", "failed"),
+        ("right", "passed"),
+    ]
+    assert "ZeroDivisionError" in result.checks[0].message
+    assert "5000 == 1" in result.checks[1].message
+    assert result.checks[2].title == "Holds."
+    assert (result.verdict, result.score) == ("ungraded", None)
+
+
+def test_a_child_that_dies_leaves_errors_and_nothing_on_the_engine(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text("import os\ndef test_dies(app):\n    os.kill(os.getpid(), 9)\n")
+    lab_ = asked(tmp_path, "extra: own\nchecks:\n  starts: {level: required}\n  dies: {level: required}\n")
+    result = grade(submission_of(str(lab)), lab_, Options(), warm)
+    assert [(c.id, c.status) for c in result.checks] == [("starts", "passed"), ("dies", "error")]
+    assert "ended unexpectedly" in result.checks[1].message
+
+
+def test_another_labs_routes_are_graded_from_yaml_alone(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    lab_ = asked(
+        tmp_path,
+        "checks:\n  greets: {level: required, points: 2, expect: {text: HERO, ignore_case: true}}\n"
+        "  api: {level: bonus, points: 1, request: {path: /health}, expect: {json: {status: ill}}}\n",
+    )
+    result = grade(submission_of(str(lab)), lab_, Options(), warm)
+    assert [c.status for c in result.checks] == ["passed", "failed"]
+    assert (result.verdict, result.score, result.max_score) == ("passed", 2, 2)
+
+
+def test_a_local_image_that_is_not_there_is_the_callers_mistake(warm: Warm, engine: object) -> None:
+    with pytest.raises(Misuse, match="no such image"):
+        grade(submission_of("no-such-image:v9"), assignment.load(), Options(), warm)
+
+
+def test_nobody_else_can_reach_the_published_port(lab: Path, warm: Warm, engine: docker.DockerClient) -> None:
+    result = grade(submission_of(str(lab)), assignment.load(), Options(keep=True), warm)
+    container = engine.containers.list(filters={"label": "io.grader.session"})[0]
+    try:
+        assert container.ports["5000/tcp"][0]["HostIp"] == "127.0.0.1"
+        host = container.attrs["HostConfig"]
+        assert host["Memory"] == host["MemorySwap"] == 512_000_000
+        assert (host["PidsLimit"], host["NanoCpus"]) == (256, 2_000_000_000)
+        assert host["SecurityOpt"] == ["no-new-privileges"]
+        assert host["LogConfig"]["Config"]["max-size"] == "8000000"
+        code, output = container.exec_run(
+            ["sh", "-c", "wget -T 2 -O- http://192.0.2.1/ 2>&1; nslookup deb.debian.org"]
+        )
+        assert code != 0, output
+    finally:
+        sweep_all(container.labels["io.grader.session"])
+    assert result.verdict == "failed"  # it has no HEALTHCHECK
+
+
+def sweep_all(session: str) -> None:
+    from grader.engine import sweep
+
+    sweep(lambda s: s == session)
+
+
+@pytest.mark.parametrize("after", [0.05, 0.6, 1.5])
+def test_ctrl_c_is_exit_130_with_nothing_left(lab: Path, engine: object, after: float) -> None:
+    written(lab, 'CMD ["sleep", "600"]')
+    process = start_grader(lab)
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_grader_that_is_killed_leaves_nothing_either(lab: Path, engine: docker.DockerClient) -> None:
+    written(lab, 'CMD ["sleep", "600"]')
+    process = start_grader(lab)
+    wait_until(lambda: bool(engine.containers.list(filters={"label": "io.grader.session"})))
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not engine.containers.list(all=True, filters={"label": "io.grader.session"}))
+    wait_until(lambda: not engine.networks.list(filters={"label": "io.grader.session"}))
+    wait_until(lambda: not engine.images.list("grader/build"))
+
+
+def start_grader(lab: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "grader", "check", str(lab)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As a shell in the foreground starts it: a background job would ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_until(holds: object) -> None:
+    until = time.monotonic() + 30
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_pytest_alone_runs_the_same_checks(lab: Path, engine: object) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "checks", "--submission", str(lab), "-p", "no:cacheprovider", "-rs"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert done.returncode == 1
+    assert "test_healthcheck" in done.stdout
+    assert "declares no HEALTHCHECK" in done.stdout
+    assert "1 failed" in done.stdout
+
+
+def test_the_frozen_json_is_what_a_ci_job_reads(lab: Path, engine: object, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "grader", "check", str(lab), "--report", f"json={out}", "--report", "github"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")},
+    )
+    assert done.returncode == 1
+    assert "::error" in done.stdout
+    assert "healthcheck" in (tmp_path / "summary.md").read_text()
+    data = json.loads(out.read_text())
+    assert (data["schema"], data["verdict"], data["submission"]["kind"]) == (
+        "grader/result/v1",
+        "failed",
+        "directory",
+    )
+    assert data["image"]["size"]["compressed"] > 0
+    assert data["engine"]["version"]
+
+
+def test_a_sessions_name_tells_whether_its_process_lives() -> None:
+    assert not is_dead(new_session())
+    gone = subprocess.run(
+        [sys.executable, "-c", "from grader.session import new_session; print(new_session())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert is_dead(gone)
