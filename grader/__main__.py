@@ -10,9 +10,9 @@ def main() -> None:
     warm = None
     gc.disable()  # it lives for a second
     if "check" in sys.argv[1:2] and "--help" not in sys.argv:
-        from .session import Warm
+        from .warm import Warm
 
-        warm = Warm()
+        warm = Warm(fresh=False)
     from .cli import run
 
     sys.exit(run(sys.argv[1:], warm))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ import click
 
 from . import __version__, assignment, i18n
 from .model import Misuse, Result, Trouble
-from .report import FORMATS, render
+from .report import FORMATS, prepare, render
 from .text import one_line
 
 if TYPE_CHECKING:
-    from .session import Warm
+    from .warm import Warm
 
 PASSED, FAILED, MISUSE, UNGRADED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT = {"passed": PASSED, "failed": FAILED, "ungraded": UNGRADED}
@@ -158,7 +158,8 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     An image named with its registry (ghcr.io/USER/NAME:TAG) is looked up there, anything else in the local engine.
     """
     from .options import Options
-    from .session import Warm, grade, submission_of
+    from .session import grade, submission_of
+    from .warm import Warm
 
     i18n.use(lang)
     submission = submission_of(target)
@@ -167,7 +168,7 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     own = warm or Warm()
     try:
         with _live() as told:
-            result = grade(submission, asked, options, own, told, timeout)
+            result = grade(submission, asked, options, own, _meanwhile(reports, told), timeout)
     finally:
         if own is not warm:
             own.close()
@@ -180,6 +181,21 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
         if "=" not in argument:
             raise Misuse(f"--build-arg {argument}: not NAME=VALUE")
     return dict(a.partition("=")[::2] for a in arguments)
+
+
+def _meanwhile(
+    reports: Sequence[tuple[str, Path | None]], told: Callable[[str], None]
+) -> Callable[[str], None]:
+    """`told`, and at its first word get the reports ready: from there on the engine is waited for."""
+    first = iter([True])
+
+    def hear(text: str) -> None:
+        told(text)
+        if next(first, False):
+            for form, _path in reports or [("console", None)]:
+                prepare(form)
+
+    return hear
 
 
 def _live() -> Any:

@@ -198,7 +198,7 @@ def _limits(info: dict[str, Any], run: assignment.Run) -> Finding:
     """Whether the engine can give a submission what the assignment allows it, and hold it to that."""
     cpus, memory = int(info.get("NCPU") or 0), int(info.get("MemTotal") or 0)
     what = _(
-        "{cpus} CPUs and {memory:.1f} GB of memory, for submissions that may use {run_cpus:g} and {limit:.1f}."
+        "{cpus} CPUs and {memory:.1f} GB of memory; a submission may use {run_cpus:g} CPUs and {limit:.1f} GB."
     )
     what = what.format(cpus=cpus, memory=memory / 1e9, run_cpus=run.cpus, limit=run.memory / 1e9)
     if cpus and run.cpus > cpus:

@@ -15,6 +15,7 @@ from typing import Any
 
 import docker
 import requests
+from docker.context import ContextAPI
 from docker.types import LogConfig
 
 from . import assignment, model
@@ -23,12 +24,12 @@ from .i18n import _
 from .model import Trouble
 from .text import one_line
 
-os.environ.setdefault(
-    "TESTCONTAINERS_RYUK_DISABLED", "true"
-)  # its image is on Docker Hub; we sweep ourselves
+# Its reaper's image is on Docker Hub, and mounts the engine's socket; we sweep ourselves.
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 LABEL = "io.grader.session"
 REPOSITORY = "grader/build"  # of the images built here: grader/build:SESSION
+OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
 STALL_S = 60  # without another
 
@@ -43,11 +44,14 @@ class Engine:
     def __init__(self, session: str) -> None:
         self.session = session
         try:
-            from testcontainers.core.docker_client import DockerClient  # finds docker contexts, too
-
-            self.client: docker.DockerClient = DockerClient(timeout=GREETING_S).client
+            _choose_host()
+            # /_ping tells both versions at once; /version, docker-py's own way, starts programs to find out.
+            greeted = docker.from_env(version=OLDEST_API, timeout=GREETING_S).api
+            told = greeted.get(f"{greeted.base_url}/_ping").headers
+            self.client = docker.from_env(version=told.get("Api-Version", OLDEST_API), timeout=GREETING_S)
             self.api: Any = self.client.api
-            self.info = model.Engine(name="docker", version=str(self.client.version()["Version"]))
+            name, _slash, version = told.get("Server", "docker/?").partition(" ")[0].partition("/")
+            self.info = model.Engine(name.lower(), version)
             self.api.timeout = STALL_S
         except (docker.errors.DockerException, requests.RequestException, OSError, KeyError) as error:
             where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -174,7 +178,7 @@ class Engine:
         (moby daemon/commit.go fills each zero field from the image). Raises Refusal."""
         from testcontainers.core.container import DockerContainer
 
-        container = DockerContainer(image).with_envs(**limits.environment)
+        container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
         container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
         fast = {"interval": int(CADENCE_S * 1e9), "start_period": 1_000_000}
         container.with_kwargs(
@@ -237,6 +241,14 @@ class Engine:
             with contextlib.suppress(docker.errors.NotFound):
                 self.api.remove_network(self._network)
             self._network = None
+
+
+def _choose_host() -> None:
+    """Follow `docker context use`, as the docker command does, where DOCKER_HOST says nothing."""
+    if not os.environ.get("DOCKER_HOST"):
+        context = ContextAPI.get_current_context()
+        if context and context.name != "default" and context.Host:
+            os.environ["DOCKER_HOST"] = context.Host
 
 
 def sweep(sessions: Callable[[str], bool]) -> int:

@@ -13,7 +13,6 @@ import pickle
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from .assignment import CHECKS, Assignment, score
 from .i18n import _, use
 from .model import Engine, Fault, Image, Misuse, Outcome, Result, Size, Submission, Trouble
 from .reference import MalformedReference, Reference
+from .warm import Warm
 
 if TYPE_CHECKING:
     from .case import Case
@@ -39,11 +39,11 @@ Told = Callable[[str], None]
 def submission_of(target: str, submission_id: str | None = None) -> Submission:
     """What `target` names: a directory with a Dockerfile, or an image. Misuse where it is neither."""
     path = Path(target).expanduser()
-    if path.is_dir():
+    if target and path.is_dir():
         if not (path / "Dockerfile").is_file():
             raise Misuse(f"{target}: there is no Dockerfile in this directory")
         return Submission(submission_id or path.resolve().name, str(path.resolve()), "directory")
-    if path.exists():
+    if target and path.exists():
         raise Misuse(f"{target}: neither a directory nor an image")
     if target.startswith(("/", ".", "~")) or not target:
         raise Misuse(f"{target or '(empty)'}: there is no such directory")
@@ -86,40 +86,6 @@ def _alive(pid: int) -> bool:
 # --- the asking side --------------------------------------------------------------------------------
 
 
-class Warm:
-    """A process that has everything loaded and forks a child for each job. Start it early: it loads while
-    its owner does something else. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._lock = threading.Lock()
-        with there:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "grader.warm", str(there.fileno())],
-                pass_fds=[there.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is ours to hear
-            )
-
-    def start(self, job: bytes) -> socket.socket:
-        """Have a child forked for a pickled job; what it sends comes out of the socket, to its end."""
-        here, there = socket.socketpair()
-        try:
-            with there, self._lock:
-                socket.send_fds(self._here, [b"job"], [there.fileno()])
-            here.sendall(len(job).to_bytes(4, "big") + job)
-        except OSError as error:
-            raise Trouble(
-                _("The grader's own helper process has ended: {error}").format(error=error)
-            ) from error
-        return here
-
-    def close(self) -> None:
-        self._here.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-
-
 def grade(
     submission: Submission,
     assignment: Assignment,
@@ -138,7 +104,11 @@ def grade(
     began, started_at = time.monotonic(), datetime.now(UTC)
     deadline = began + (timeout or assignment.timeouts.total)
     seen = _Seen()
-    with warm.start(pickle.dumps((submission, assignment, options, session))) as child:
+    try:
+        channel = warm.start(pickle.dumps((submission, assignment, options, session)))
+    except OSError as error:
+        raise Trouble(_("The grader's own helper process has ended: {error}").format(error=error)) from error
+    with channel as child:
         try:
             for line in _lines(child, deadline):
                 seen.take(line, told)
@@ -269,6 +239,8 @@ def work(job: bytes, channel: socket.socket) -> None:
     case = Case(submission, assignment, options, session, lambda text: send(told=text))
     case.begin()
     try:
+        import testcontainers.core.container  # noqa: F401 - before pytest, for the engine waits for it
+
         if not (case.is_directory or case.is_remote):
             with contextlib.suppress(Fault, Trouble):  # the checks tell
                 case.facts()

@@ -1,4 +1,7 @@
-"""The warm process: load once, fork for each job. Run as `python -m grader.warm FD`; `session.Warm` starts it."""
+"""The warm process: it loads the engine's library while its owner does something else, and forks for each job.
+
+Imports nothing slow by itself: it is the first thing that `grader check` does.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,56 @@ import socket
 import sys
 
 
-def serve(requests: socket.socket) -> None:
+class Warm:
+    """The owner's side. Safe to use from several threads once made.
+
+    `fresh`: begin with a new interpreter. A process that has hardly begun may as well be forked as it is.
+    """
+
+    def __init__(self, fresh: bool = True) -> None:
+        self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._here.close()
+            os.setsid()  # Ctrl-C is the owner's to hear
+            if fresh:
+                there.set_inheritable(True)
+                os.execv(sys.executable, [sys.executable, "-m", "grader.warm", str(there.fileno())])  # noqa: S606
+            _serve(there)
+        there.close()
+
+    def start(self, job: bytes) -> socket.socket:
+        """Have a child forked for a job (see `session.work`); what it sends comes out of the socket, to its end.
+
+        Raises OSError where the warm process has ended.
+        """
+        here, there = socket.socketpair()
+        with there:
+            socket.send_fds(self._here, [b"job"], [there.fileno()])
+        here.sendall(len(job).to_bytes(4, "big") + job)
+        return here
+
+    def close(self) -> None:
+        """End the warm process, once its children have ended."""
+        self._here.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+
+def _serve(requests: socket.socket) -> None:
     """Fork a child for each socket received; end when the owner has gone."""
+    gc.disable()  # all are short-lived, and a third of an import is collecting
     signal.signal(signal.SIGCHLD, _reap)
+    import docker  # noqa: F401
+
     jobs = 0
     while True:
-        _message, fds, _flags, _address = socket.recv_fds(requests, 16, 1)
+        fds = socket.recv_fds(requests, 16, 1)[1]
         if not fds:
-            return
+            os._exit(0)
         jobs += 1
-        if jobs == 2:  # the first child loads pytest while the engine works; from now on it pays to have it
-            from . import plugin  # noqa: F401
+        if jobs == 2:  # the first child loads the rest while the engine works; from now on it pays to have it
+            from . import case, plugin  # noqa: F401
         if os.fork() == 0:
             requests.close()
             _child(socket.socket(fileno=fds[0]))
@@ -38,31 +80,17 @@ def _child(channel: socket.socket) -> None:
     try:
         os.setsid()  # so that all it starts can be ended at once
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        quiet = os.open(os.devnull, os.O_RDWR)
-        os.dup2(quiet, 1)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
         from .session import work
 
-        work(_job(channel), channel)
+        with channel.makefile("rb") as file:
+            job = file.read(int.from_bytes(file.read(4), "big"))
+        work(job, channel)
         code = 0
     finally:
         channel.close()
         os._exit(code)
 
 
-def _job(channel: socket.socket) -> bytes:
-    with channel.makefile("rb") as file:
-        return file.read(int.from_bytes(file.read(4), "big"))
-
-
-def load() -> None:
-    """Import what every child needs, the engine's library first: it is what the engine waits for."""
-    import docker  # noqa: F401
-    import testcontainers.core.container  # noqa: F401
-
-    from . import case  # noqa: F401
-
-
 if __name__ == "__main__":
-    gc.disable()  # all are short-lived, and a third of an import is collecting
-    load()
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -670,13 +670,13 @@ def test_a_client_serves_on_after_its_trouble(plain: Registry) -> None:
 
 
 @pytest.mark.parametrize("match", ["manifests/", "blobs/"])
-def test_content_that_is_not_its_digest_is_a_bad_image(plain: Registry, match: str) -> None:
+def test_content_that_is_not_its_digest_is_the_registrys_trouble(plain: Registry, match: str) -> None:
     def tamper(status: int, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         return status, headers, body.replace(b"linux", b"xunil").replace(b"schema", b" schema", 1)
 
     with (
         Front(plain, Fault(match, change=tamper)) as front,
-        pytest.raises(BadImage, match="should be sha256:"),
+        pytest.raises(RegistryTrouble, match="should be sha256:"),
     ):
         Client().resolve(ref(front))
 

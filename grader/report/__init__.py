@@ -23,6 +23,11 @@ _MODULES = {
 FORMATS: tuple[str, ...] = tuple(_MODULES)
 
 
+def prepare(format: str) -> None:
+    """Import what `render` will need, while there is something else to wait for."""
+    import_module(f"{__name__}.{_MODULES[format]}")
+
+
 def render(format: str, results: Sequence[Result], *, to_file: bool = False) -> str:
     """`results` in `format`. Only the format asked for is imported.
 

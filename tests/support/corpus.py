@@ -1,0 +1,281 @@
+"""The sample submissions of `fixtures/`, and what they stand on: two base images, and a registry with tokens.
+
+A sample is a folder with an `expected.yaml`:
+
+shows       one line: what is to be seen in it
+target      how it is handed in: `directory` (where nothing is said), `image` (built, and named as a local image
+            is) or `registry` (built, pushed, gone from the engine, and named by its reference)
+push        the tags pushed to the registry; `latest` is built from `Dockerfile.latest` where there is one
+public      false: nobody pulls it without logging in
+index       push an index of these platforms with their attestations, as buildx does, not a plain manifest
+generate    file → size: made of random bytes before the build, too large to keep here
+slow        true: begun first, for it waits for a deadline
+verdict     the verdict
+checks      every check of the assignment, with its status
+says        check → pieces that its message and hint must hold
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grader import assignment, session
+from grader.build import build
+from grader.engine import LABEL, REPOSITORY, Engine
+from grader.model import Result, Submission
+from grader.options import Options
+
+from .registry import DOCKER_MANIFEST, Registry, Tokens
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "fixtures"
+NAME = "grader-fixtures"  # of every image made here
+PUBLISHED = "v1.0"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample submission, and what is to come of it."""
+
+    folder: Path
+    shows: str
+    verdict: str
+    checks: dict[str, str]
+    says: dict[str, list[str]] = field(default_factory=dict)
+    target: str = "directory"
+    push: tuple[str, ...] = ()
+    public: bool = True
+    index: tuple[str, ...] = ()
+    generate: dict[str, str] = field(default_factory=dict)
+    slow: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def samples() -> list[Sample]:
+    """All sample submissions, by name."""
+    return [_sample(file) for file in sorted(FIXTURES.glob("*/expected.yaml"))]
+
+
+def _sample(file: Path) -> Sample:
+    data = yaml.safe_load(file.read_text("utf-8"))
+    lists = {key: tuple(data.pop(key)) for key in ("push", "index") if key in data}
+    return Sample(folder=file.parent, **data, **lists)
+
+
+class Corpus:
+    """Grades samples. On the engine it leaves the two base images, and nothing else."""
+
+    def __enter__(self) -> Corpus:
+        with ExitStack() as stack:
+            self.engine = Engine(session.new_session())
+            stack.callback(self.engine.close)
+            self._args = {"BASE": python_base(), "BUSYBOX": busybox_base(self.engine)}
+            self._before = _standing(self.engine)
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="corpus-")))
+            self._registry = stack.enter_context(Registry(auth=Tokens()))
+            self._assignment = assignment.load()
+            self._warm = session.Warm()
+            stack.callback(self._warm.close)
+            self._made: set[str] = set()
+            stack.callback(self._remove_made)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def prepare(self, sample: Sample) -> Submission:
+        """Bring a sample to where it is handed in."""
+        if sample.target == "registry":
+            return Submission(sample.name, self._publish(sample), "image")
+        if sample.target == "image":
+            tag = f"{NAME}/{sample.name}:{self.engine.session}"
+            self._build(sample.folder, tag)
+            return Submission(sample.name, tag, "image")
+        if not sample.generate:
+            return Submission(sample.name, str(sample.folder), "directory")
+        folder = Path(shutil.copytree(sample.folder, self._folder / sample.name))
+        for path, size in sample.generate.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(os.urandom(assignment.size_in_bytes(size)))
+        return Submission(sample.name, str(folder), "directory")
+
+    def grade(self, submission: Submission) -> Result:
+        options = Options(build_args=self._args)
+        return session.grade(submission, self._assignment, options, self._warm)
+
+    # --- images made here ---
+
+    def _build(self, folder: Path, tag: str) -> None:
+        engine = Engine(session.new_session())
+        try:
+            image = build(engine, folder, self._args, None, 600)
+            engine.api.tag(image, *tag.rsplit(":", 1))
+            self._made.add(tag)
+        finally:
+            engine.close()
+
+    def _remove_made(self) -> None:
+        for tag in self._made:
+            self.engine.api.remove_image(tag)
+
+    # --- the registry ---
+
+    def _publish(self, sample: Sample) -> str:
+        name = f"student/{sample.name}"
+        where = f"{self._registry.address}/{name}"
+        assert self._registry.auth
+        if sample.public:
+            self._registry.auth.public.add(name)
+        for tag in sample.push:
+            self._build(self._for_tag(sample, tag), f"{where}:{tag}")
+            self._push(where, tag)
+            self.engine.api.remove_image(f"{where}:{tag}")
+            self._made.remove(f"{where}:{tag}")
+        if sample.index:
+            index = self._index(name, sample.push[0], sample.index)
+            for tag in sample.push:
+                self._registry.index(name, tag, index)
+        return f"{where}:{PUBLISHED}"
+
+    def _for_tag(self, sample: Sample, tag: str) -> Path:
+        other = sample.folder / f"Dockerfile.{tag}"
+        if not other.exists():
+            return sample.folder
+        folder = Path(shutil.copytree(sample.folder, self._folder / f"{sample.name}-{tag}"))
+        shutil.copy(other, folder / "Dockerfile")
+        return folder
+
+    def _push(self, where: str, tag: str) -> None:
+        assert self._registry.auth
+        user, password = self._registry.auth.login
+        login = {"username": user, "password": password}
+        for line in self.engine.api.push(where, tag, stream=True, decode=True, auth_config=login):
+            assert "error" not in line, f"{where}:{tag} cannot be pushed: {line['error']}"
+
+    def _index(self, name: str, tag: str, platforms: Iterable[str]) -> list[dict[str, Any]]:
+        """What an index of the image pushed as `tag`, for the first of `platforms`, and of the others lists."""
+        first, *others = platforms
+        manifest = self._registry.request(
+            "GET", name, f"manifests/{tag}", headers={"Accept": DOCKER_MANIFEST}
+        ).content
+        system, architecture = first.split("/")
+        image = self._registry.manifest(name, manifest) | {
+            "platform": {"os": system, "architecture": architecture}
+        }
+        images = [image, *(self._registry.image(name, platform=other) for other in others)]
+        return [*images, *(self._registry.attestation(name, image) for image in images)]
+
+    # --- what is left ---
+
+    def left_behind(self) -> set[str]:
+        """What stands on the engine now and did not when the corpus began; to be asked at the end."""
+        engine = Engine(session.new_session())
+        try:
+            return _standing(engine) - self._before
+        finally:
+            engine.close()
+
+
+def _standing(engine: Engine) -> set[str]:
+    """What of ours could be on the engine; what others do there meanwhile is not."""
+    api, mine = engine.api, f"{os.getpid()}-"
+    containers = [c for c in api.containers(all=True) if c["Labels"].get(LABEL, mine).startswith(mine)]
+    networks = [n for n in api.networks() if ((n["Labels"] or {}).get(LABEL) or mine).startswith(mine)]
+    return {
+        *(f"container {c['Names'][0]} of {c['Image']}" for c in containers),
+        *(f"network {n['Name']}" for n in networks),
+        *(f"volume {v['Name']}" for v in api.volumes()["Volumes"] or ()),
+        *(
+            f"image {image['Id']} {tag}"
+            for image in api.images()
+            for tag in image["RepoTags"] or image["RepoDigests"] or ("untagged",)
+            if not tag.startswith(f"{REPOSITORY}:") or tag.startswith(f"{REPOSITORY}:{mine}")
+        ),
+    }
+
+
+# --- base images ------------------------------------------------------------------------------------
+
+
+def python_base() -> str:
+    """The name of the Python image that samples are built on; made where it cannot be pulled."""
+    found = subprocess.run([ROOT / "tools" / "base-image"], stdout=subprocess.PIPE, text=True, check=True)
+    return found.stdout.strip()
+
+
+STEPS_DOWN = ("gosu", "setuidgid")
+
+
+def busybox_base(engine: Engine) -> str:
+    """The name of an image of the host's static busybox, with a user `nobody`, gosu and setuidgid; made once."""
+    archive = _root_files()
+    name, recipe = f"{NAME}/busybox:latest", hashlib.sha256(archive).hexdigest()[:16]
+    found = engine.inspect(name)
+    if not found or (found["Config"].get("Labels") or {}).get("grader.recipe") != recipe:
+        changes = ["ENV PATH=/bin", 'CMD ["sh"]', f"LABEL grader.recipe={recipe}"]
+        engine.api.import_image_from_data(archive, *name.rsplit(":", 1), changes=changes)
+        if found:
+            engine.api.remove_image(found["Id"], noprune=True)
+    return name
+
+
+def _root_files() -> bytes:
+    """The image's only layer, the same bytes each time."""
+    busybox = _program("busybox")
+    said = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout
+    linked = subprocess.run(["ldd", busybox], capture_output=True, text=True, check=False)
+    assert linked.returncode, f"{busybox} is not static: install busybox-static"
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for path, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777)):
+            _add(tar, path, mode=mode, type=tarfile.DIRTYPE)
+        _add(tar, "bin/busybox", busybox.read_bytes(), mode=0o755)
+        for applet in said.split():
+            if applet != "busybox":
+                _add(tar, f"bin/{applet}", type=tarfile.SYMTYPE, linkname="busybox")
+        _add(tar, "etc/passwd", b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\n")
+        _add(tar, "etc/group", b"root:x:0:\nnobody:x:65534:\n")
+        for program in map(_program, STEPS_DOWN):
+            _add(tar, f"bin/{program.name}", program.read_bytes(), mode=0o755)
+            for library in _libraries(program):
+                _add(tar, str(library).lstrip("/"), library.read_bytes(), mode=0o755)
+    return out.getvalue()
+
+
+def _add(tar: tarfile.TarFile, path: str, content: bytes = b"", **more: Any) -> None:
+    info = tarfile.TarInfo(path)
+    info.size = len(content)
+    info.mode = 0o644
+    for key, value in more.items():
+        setattr(info, key, value)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _program(name: str) -> Path:
+    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    assert found, f"{name} is not installed, and sample submissions are made of it: run tools/packages"
+    return Path(found)
+
+
+def _libraries(program: Path) -> list[Path]:
+    """The shared libraries that a program needs, under the names it knows them by."""
+    said = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    return [Path(word) for line in said.splitlines() for word in line.split() if word.startswith("/")]

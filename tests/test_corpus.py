@@ -1,0 +1,119 @@
+"""Every sample submission of `fixtures/`, graded on the engine: its whole vector of statuses, verdict and words.
+
+CORPUS_ROUNDS=10 pytest tests/test_corpus.py    ten times over
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from grader import assignment
+from grader.model import STATUSES, Outcome, Result
+
+from .support.corpus import FIXTURES, Corpus, Sample, samples
+
+SAMPLES = samples()
+ASKED = assignment.load()
+IDS = [check.id for check in ASKED.checks]
+JOBS = 4
+ROUNDS = int(os.environ.get("CORPUS_ROUNDS", "1"))
+
+by_name = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+
+
+# --- the samples themselves -------------------------------------------------------------------------
+
+
+@by_name
+def test_a_sample_says_what_is_to_come_of_every_check(sample: Sample) -> None:
+    assert list(sample.checks) == IDS
+    assert set(sample.checks.values()) <= set(STATUSES)
+    outcomes = [Outcome(c.id, "", c.level, sample.checks[c.id]) for c in ASKED.checks]  # type: ignore[arg-type]
+    assert sample.verdict == assignment.score(outcomes)[0]
+
+
+@by_name
+def test_each_failure_of_a_sample_has_its_words(sample: Sample) -> None:
+    # Whoever has no SIGTERM handler fails `graceful-stop`: most samples, by the way; two show it.
+    failed = {check for check, status in sample.checks.items() if status in ("failed", "error")}
+    told = failed if "error" not in sample.checks.values() else {"build"}
+    assert told - set(sample.says) <= {"graceful-stop", "health-endpoint"}
+
+
+def test_every_folder_is_a_sample() -> None:
+    assert [s.folder for s in SAMPLES] == sorted(path for path in FIXTURES.iterdir() if path.is_dir())
+
+
+def test_there_are_samples_enough() -> None:
+    assert len(SAMPLES) >= 45
+    good = [s for s in SAMPLES if s.name.startswith("good-")]
+    assert len(good) >= 12
+    assert {s.verdict for s in good} == {"passed"}
+
+
+def test_every_check_is_failed_by_two_samples() -> None:
+    failures = Counter(check for s in SAMPLES for check, status in s.checks.items() if status == "failed")
+    assert {check: failures[check] for check in IDS if failures[check] < 2} == {}
+
+
+# --- graded -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Graded:
+    """What came of the samples asked for, round by round, and what was left on the engine after the last."""
+
+    results: dict[str, list[Result]]
+    left_behind: set[str]
+
+
+@pytest.fixture(scope="session")
+def graded(request: pytest.FixtureRequest) -> Graded:
+    """All samples graded, a few at a time; with `-k`, those that tests were chosen of."""
+    chosen = [s for s in SAMPLES if any(_needs(item, s) for item in request.session.items)] or SAMPLES
+    chosen = sorted(chosen, key=lambda s: not s.slow)
+    with Corpus() as corpus, ThreadPoolExecutor(JOBS) as pool:
+        submissions = list(pool.map(corpus.prepare, chosen))
+        rounds = [list(pool.map(corpus.grade, submissions)) for _round in range(ROUNDS)]
+    left_behind = corpus.left_behind()
+    return Graded({s.name: [r[n] for r in rounds] for n, s in enumerate(chosen)}, left_behind)
+
+
+def _needs(item: pytest.Item, sample: Sample) -> bool:
+    return (
+        isinstance(item, pytest.Function)
+        and "graded" in item.fixturenames
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("sample") is sample
+    )
+
+
+@pytest.mark.corpus
+@by_name
+def test_a_sample_is_graded_as_expected(graded: Graded, sample: Sample) -> None:
+    for result in graded.results[sample.name]:
+        got = {outcome.id: outcome.status for outcome in result.checks}
+        assert got == sample.checks, _story(result, sample)
+        assert result.verdict == sample.verdict
+        told = {o.id: f"{o.message}\n{o.hint or ''}" for o in result.checks}
+        missing = [(c, t) for c, texts in sample.says.items() for t in texts if t not in told[c]]
+        assert not missing, "\n".join(f"{c} does not say {t!r}: {told[c]}" for c, t in missing)
+
+
+def _story(result: Result, sample: Sample) -> str:
+    """What differs, in the grader's own words."""
+    return "\n".join(
+        f"{o.id} {o.status}, not {sample.checks[o.id]}: {o.message} {o.hint or ''}"
+        for o in result.checks
+        if o.status != sample.checks[o.id]
+    )
+
+
+@pytest.mark.corpus
+def test_nothing_is_left_on_the_engine(graded: Graded) -> None:
+    assert graded.left_behind == set()
