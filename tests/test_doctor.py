@@ -54,7 +54,7 @@ def test_all_is_well_with_the_engine_of_this_machine(capsys: pytest.CaptureFixtu
     version = docker.from_env().version()
     assert f"docker {version['Version']} answers" in findings[0].what
     assert f"API {version['ApiVersion']}" in findings[0].what
-    assert run(["doctor"]) == 0
+    assert run(["doctor", "--lang", "en"]) == 0
     assert capsys.readouterr().out.startswith("ok    docker ")
 
 
@@ -78,7 +78,7 @@ def test_no_engine_is_told_first_with_what_to_do_and_the_rest_is_looked_at(
     assert first.mend
     assert "DOCKER_HOST" in first.mend
     assert len(rest) == 3
-    assert run(["doctor"]) == 3
+    assert run(["doctor", "--lang", "en"]) == 3
     assert capsys.readouterr().out.startswith("FAIL  No container engine answers")
 
 

@@ -80,12 +80,12 @@ def test_a_check_from_elsewhere_is_explained_by_its_docstring(
         "schema: grader/assignment/v1\nid: lab\ntitle: A lab\nextra: checks\nchecks:\n"
         "  own-thing: {level: bonus, points: 1}\n"
     )
-    assert run(["explain", "own-thing", "--assignment", str(lab)]) == 0
+    assert run(["explain", "own-thing", "--lang", "en", "--assignment", str(lab)]) == 0
     assert capsys.readouterr().out == "own-thing (bonus, 1)\n\nIt holds.\n\nFor a reason.\n"
 
 
 def test_an_unknown_check_is_misuse_and_the_known_ones_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["explain", "sise"]) == 2
+    assert run(["explain", "sise", "--lang", "en"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()

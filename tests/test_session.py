@@ -15,9 +15,11 @@ import docker
 import pytest
 
 from grader import assignment
+from grader.engine import Engine, sweep
 from grader.model import Misuse
 from grader.options import Options
-from grader.session import Warm, grade, is_dead, new_session, submission_of
+from grader.session import grade, is_dead, new_session, submission_of
+from grader.warm import Warm
 
 from .support.corpus import busybox_base
 
@@ -51,17 +53,25 @@ def inventory(client: docker.DockerClient) -> dict[str, set[str]]:
     }
 
 
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """The static busybox that submissions are made of here."""
+    engine = Engine(new_session())
+    yield busybox_base(engine)
+    engine.close()
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Path:
+def lab(base: str, tmp_path: Path) -> Path:
     """A submission that answers, in a directory of its own."""
-    return written(tmp_path, HTTPD)
+    return written(tmp_path, HTTPD, base)
 
 
-def written(folder: Path, *lines: str) -> Path:
+def written(folder: Path, command: str, base: str = "grader-fixtures/busybox") -> Path:
     (folder / "index.html").write_text("from zero to hero")
     (folder / "health").write_text('{"status": "healthy"}')
     (folder / "Dockerfile").write_text(
-        "\n".join([f"FROM {busybox_base()}", "COPY index.html health /www/", "USER 1000", *lines]) + "\n"
+        "\n".join([f"FROM {base}", "COPY index.html health /www/", "USER 1000", command]) + "\n"
     )
     return folder
 
@@ -155,14 +165,9 @@ def test_nobody_else_can_reach_the_published_port(lab: Path, warm: Warm, engine:
         )
         assert code != 0, output
     finally:
-        sweep_all(container.labels["io.grader.session"])
+        session = container.labels["io.grader.session"]
+        sweep(lambda s: s == session)
     assert result.verdict == "failed"  # it has no HEALTHCHECK
-
-
-def sweep_all(session: str) -> None:
-    from grader.engine import sweep
-
-    sweep(lambda s: s == session)
 
 
 @pytest.mark.parametrize("after", [0.05, 0.6, 1.5])

@@ -5,6 +5,7 @@ A sample is a folder with an `expected.yaml`:
 shows       one line: what is to be seen in it
 target      how it is handed in: `directory` (where nothing is said), `image` (built, and named as a local image
             is) or `registry` (built, pushed, gone from the engine, and named by its reference)
+platform    build it for this one: what an ARM laptop does
 push        the tags pushed to the registry; `latest` is built from `Dockerfile.latest` where there is one
 public      false: nobody pulls it without logging in
 index       push an index of these platforms with their attestations, as buildx does, not a plain manifest
@@ -56,6 +57,7 @@ class Sample:
     checks: dict[str, str]
     says: dict[str, list[str]] = field(default_factory=dict)
     target: str = "directory"
+    platform: str | None = None
     push: tuple[str, ...] = ()
     public: bool = True
     index: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ class Corpus:
             return Submission(sample.name, self._publish(sample), "image")
         if sample.target == "image":
             tag = f"{NAME}/{sample.name}:{self.engine.session}"
-            self._build(sample.folder, tag)
+            self._build(sample.folder, tag, sample.platform)
             return Submission(sample.name, tag, "image")
         if not sample.generate:
             return Submission(sample.name, str(sample.folder), "directory")
@@ -123,10 +125,10 @@ class Corpus:
 
     # --- images made here ---
 
-    def _build(self, folder: Path, tag: str) -> None:
+    def _build(self, folder: Path, tag: str, platform: str | None) -> None:
         engine = Engine(session.new_session())
         try:
-            image = build(engine, folder, self._args, None, 600)
+            image = build(engine, folder, self._args, platform, 600)
             engine.api.tag(image, *tag.rsplit(":", 1))
             self._made.add(tag)
         finally:
@@ -134,7 +136,7 @@ class Corpus:
 
     def _remove_made(self) -> None:
         for tag in self._made:
-            self.engine.api.remove_image(tag)
+            self.engine.api.remove_image(tag, force=True)
 
     # --- the registry ---
 
@@ -145,7 +147,7 @@ class Corpus:
         if sample.public:
             self._registry.auth.public.add(name)
         for tag in sample.push:
-            self._build(self._for_tag(sample, tag), f"{where}:{tag}")
+            self._build(self._for_tag(sample, tag), f"{where}:{tag}", sample.platform)
             self._push(where, tag)
             self.engine.api.remove_image(f"{where}:{tag}")
             self._made.remove(f"{where}:{tag}")
