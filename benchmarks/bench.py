@@ -79,7 +79,9 @@ def measured(work: Callable[[], None]) -> tuple[float, float]:
 
 
 def main() -> None:
-    base = subprocess.run([ROOT / "tools/base-image"], capture_output=True, text=True, check=True).stdout.strip()
+    base = subprocess.run(
+        [ROOT / "tools/base-image"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     grader = str(Path(sys.executable).with_name("grader"))
     structure = shutil.which("container-structure-test", path=str(Path(sys.executable).parent))
     api = docker.from_env().api

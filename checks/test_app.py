@@ -82,8 +82,9 @@ def test_graceful_stop(app: Running, assignment: Assignment, seen: Seen) -> None
     app.alive()
     name = app.stop_signal()
     hint = _(
-        "PID 1 gets no default action for signals. Handle SIGTERM (signal.signal(signal.SIGTERM, lambda *_:"
-        " sys.exit(0))), start with exec-form CMD, or serve with gunicorn or waitress."
+        "PID 1 gets no default action for signals. One of these is enough: signal.signal(signal.SIGTERM,"
+        " lambda *_: sys.exit(0)) in app.py, STOPSIGNAL SIGINT in the Dockerfile, or gunicorn as the server."
+        " Write CMD in its exec form."
     )
     number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
     first = app.first_process()

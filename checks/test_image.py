@@ -17,13 +17,13 @@ from grader.text import one_line
 def test_build(case: Case, seen: Seen) -> None:
     """The Dockerfile builds."""
     if not case.is_directory:
-        pytest.skip(_("An image is built already."))
+        pytest.skip(_("There is nothing to build: an image was given."))
     seen(_("Built {image}.").format(image=case.built()[:19]))
 
 
 def test_platform(case: Case, seen: Seen) -> None:
     """The image is made for the platform it will run on."""
-    seen(_("It is for {platform}.").format(platform=case.platform().platform))
+    seen(_("Made for {platform}.").format(platform=case.platform().platform))
 
 
 def test_size(case: Case, check: Check, seen: Seen) -> None:
@@ -40,7 +40,7 @@ def test_size(case: Case, check: Check, seen: Seen) -> None:
     heaviest = diagnose.heaviest(facts.steps, compressed=basis == "compressed")
     seen(
         _(
-            "{compressed} compressed, as a registry stores it; {unpacked} unpacked; at most {limit} {basis}."
+            "{compressed} compressed, as a registry stores it; {unpacked} unpacked; must be under {limit} {basis}."
         ).format(
             compressed=diagnose.megabytes(size.compressed or 0),
             unpacked=diagnose.megabytes(size.unpacked) if size.unpacked is not None else "?",

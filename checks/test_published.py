@@ -15,7 +15,7 @@ def test_published(case: Case, seen: Seen) -> None:
     """The image can be fetched by anybody, without logging in."""
     if not case.is_remote:
         case.reference() if not case.is_directory else None
-        pytest.skip(_("Only an image on a registry is published."))
+        pytest.skip(_("A directory or a local image is not on a registry."))
     image = case.published()
     seen(_("Public: {reference} is {digest}.").format(reference=image.reference, digest=image.digest))
 
@@ -23,7 +23,7 @@ def test_published(case: Case, seen: Seen) -> None:
 def test_latest_tag(case: Case, check: Check, seen: Seen) -> None:
     """`latest` is the same image as the version tag."""
     if not case.is_remote:
-        pytest.skip(_("Only an image on a registry has tags to compare."))
+        pytest.skip(_("A directory or a local image has no tags to compare."))
     image, tag = case.remote(), check.options.get("tag", "latest")
     latest = image.reference.with_tag(tag)
     hint = _("docker tag {version} {latest} && docker push {latest}").format(

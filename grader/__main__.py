@@ -13,8 +13,10 @@ def main() -> None:
         from .warm import Warm
 
         warm = Warm(fresh=False)
-    from .cli import run
-
+    try:
+        from .cli import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(sys.argv[1:], warm))
 
 

@@ -87,7 +87,10 @@ def _buildkit_client() -> list[str] | None:
 
 
 def _ok(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _with_buildkit(

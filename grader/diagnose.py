@@ -51,6 +51,8 @@ def why_build_failed(output: str) -> Finding:
          _("requirements.txt names a package or version that does not exist: check the spelling and version.")),
         (r"Could not open requirements file.*",
          _("`COPY requirements.txt` has to come before the `RUN pip install` that reads it.")),
+        (r"adduser: (?:command )?not found",
+         _("Debian's slim images no longer have adduser: RUN useradd --create-home appuser.")),
         (r"\S+: (?:command )?not found", _("The base image does not have that command: install it, or do without.")),
         (r"the --mount option requires BuildKit.*|unknown flag: mount.*",
          _("`RUN --mount` needs BuildKit; the docker client here has none.")),
@@ -89,7 +91,7 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     if found := re.search(r"unable to find (user|group) (.+?): no matching entries", said):
         return (
             _("USER names {name}, which does not exist in the image.").format(name=quoted(found[2], 60)),
-            _("Create the user before USER, e.g. RUN adduser --disabled-password --gecos '' {name}.").format(
+            _("Create the user before USER, e.g. RUN useradd --create-home {name}.").format(
                 name=one_line(found[2].partition(":")[0], 40)
             ),
         )
@@ -113,11 +115,9 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
         )  # fmt: skip
     if re.search(r"permission denied", said):
         return (
-            _("The command {command} may not be executed: permission denied.").format(
-                command=quoted(command)
-            ),
+            _("The command {command} cannot be executed: permission denied.").format(command=quoted(command)),
             _(
-                "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable for the image's user."
+                "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable by the image's user."
             ),
         )
     if re.search(r"chdir to cwd|is a directory|not a directory", said):
@@ -151,7 +151,7 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
         (r"can't open file ['\"]?(\S+?)['\"]?:", _("{0} is not in the image: check COPY, WORKDIR and CMD.")),
         (r"(?:SyntaxError|IndentationError|NameError|ImportError): (.*)", _("Python stopped at an error: {0}")),
         (r"PermissionError: .*?(['\"]\S+['\"]|$)",
-         _("The image's user may not access {0}: chown it in the Dockerfile, before USER.")),
+         _("The image's user cannot access {0}: in the Dockerfile, chown it to that user, before USER.")),
         (r"exec format error", _wrong_format("")[1] or ""),
         (r"(\S+): (?:command )?not found", _("{0} is not installed in the image.")),
         (r"[Aa]ddress already in use", _("Two processes of the container want the same port.")),
@@ -389,9 +389,9 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             _("{name}: not found in this image, so the health check {text} can never succeed.").format(
                 name=one_line(name.rpartition("/")[2], 40), text=text
             ),
-            _("Slim images have neither curl nor wget. Probe with what the image has: {better}").format(
-                better=better.format(port=port)
-            ),
+            _(
+                "Slim images hold few commands (neither curl nor wget). Probe with what the image has: {better}"
+            ).format(better=better.format(port=port)),
         )
     message = _("The health check {text} fails (exit code {code}){said}.").format(
         text=text, code=probe.exit_code, said=f": {said}" if said else ""
@@ -405,11 +405,11 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
         )
     url = _url(spoken(test))
     if url and url.port != port:
-        return message, _("It asks port {got}; the application is asked to listen on {port}.").format(
+        return message, _("The health check asks port {got}; the application must listen on {port}.").format(
             got=url.port, port=port
         )
     if re.search(r"404|not found", probe.output, re.IGNORECASE) and url:
-        return message, _("Its path {path} is none of the application's routes.").format(
+        return message, _("The application has no route {path}, which the health check asks.").format(
             path=quoted(url.path, 60)
         )
     if re.search(r"refused|couldn't connect|can't connect|unable to connect", probe.output, re.IGNORECASE):
@@ -418,7 +418,7 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
         return message, _("It asks {path}: is that one of the application's routes?").format(
             path=quoted(url.path, 60)
         )
-    return message, _("Run it yourself: docker exec CONTAINER sh -c '…', and echo $? must say 0.")
+    return message, _("Run it yourself: docker exec CONTAINER sh -c '…'; echo $? (0 means healthy).")
 
 
 class _Url:
@@ -498,7 +498,7 @@ def how_to_leave_root(user: str) -> str:
     """`user` is the image's USER."""
     if not user:
         return _(
-            "The image has no USER, so root runs it: RUN adduser --disabled-password --gecos '' appuser, then"
+            "The image has no USER, so root runs it: RUN useradd --create-home appuser, then"
             " USER appuser, before CMD."
         )
     if user.partition(":")[0] in ("0", "root"):

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -177,6 +178,7 @@ class Engine:
         own health check up: interval and start period given, test, timeout and retries left to it
         (moby daemon/commit.go fills each zero field from the image). Raises Refusal."""
         from testcontainers.core.container import DockerContainer
+        from testcontainers.core.exceptions import ContainerStartException
 
         container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
         container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
@@ -197,9 +199,15 @@ class Engine:
             try:
                 container.start()
             except docker.errors.APIError as error:
-                raise Refusal(str(error.explanation or error)) from error
-        self._container = container.get_container_id()
-        return App(self.api, self._container, port)
+                said = str(error.explanation or error)
+                if fewer := re.search(r"only (\d+) CPUs available", said):
+                    limits = replace(limits, cpus=float(fewer[1]))
+                    return self.run(image, port, limits, network=network, cadence=cadence, runtime=runtime)
+                raise Refusal(said) from error
+            finally:
+                with contextlib.suppress(ContainerStartException):  # made, and perhaps not started
+                    self._container = container.get_container_id()
+        return App(self.api, container.get_container_id(), port)
 
     _container: str | None = None
 

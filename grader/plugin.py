@@ -238,7 +238,7 @@ def _reading(
             return "failed", error.message, error.hint, None, error.evidence
         return (
             "blocked",
-            _("Not judged: {check} does not hold.").format(check=error.check),
+            _("Not judged, because {check} failed.").format(check=error.check),
             None,
             error.check,
             {},
