@@ -79,32 +79,25 @@ def test_no_debugger(app: Running, assignment: Assignment, seen: Seen) -> None:
 @pytest.mark.last
 def test_graceful_stop(app: Running, assignment: Assignment, seen: Seen) -> None:
     """The container ends by itself soon after `docker stop`."""
-    app.alive()
-    name = app.stop_signal()
+    name, seconds = app.stop_signal(), assignment.timeouts.stop
     hint = _(
         "PID 1 gets no default action for signals. One of these is enough: signal.signal(signal.SIGTERM,"
         " lambda *_: sys.exit(0)) in app.py, STOPSIGNAL SIGINT in the Dockerfile, or gunicorn as the server."
         " Write CMD in its exec form."
     )
-    number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    first = app.first_process()
-    if number and first and first.caught is not None and first.blocked is not None:
-        bit = 1 << (number - 1)
-        # kernel/signal.c, sig_ignored: init of a PID namespace ignores what it neither handles nor blocks.
-        require(
-            (first.caught | first.blocked) & bit or name in ("KILL", "SIGKILL"),
-            _(
-                "{process}, as PID 1, does not handle {signal}: `docker stop` waits 10 s, then kills it."
-            ).format(process=diagnose.quoted(first.command, 60), signal=name),
-            hint,
-        )
-    app.app.signal(name)
-    took = app.ends_within(assignment.timeouts.stop)
+    number = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", signal.SIGKILL)
+    deaf = app.ignores(number) if number != signal.SIGKILL else None
+    require(
+        deaf is None,
+        _("{process}, as PID 1, does not handle {signal}: `docker stop` waits 10 s, then kills it.").format(
+            process=diagnose.quoted(deaf.command if deaf else "", 60), signal=name
+        ),
+        hint,
+    )
+    took = app.stop(name, seconds)
     require(
         took is not None,
-        _("Still running {seconds:.0f} s after {signal}.").format(
-            seconds=assignment.timeouts.stop, signal=name
-        ),
+        _("Still running {seconds:.0f} s after {signal}.").format(seconds=seconds, signal=name),
         hint,
     )
     seen(_("Ended {seconds:.1f} s after {signal}.").format(seconds=took or 0.0, signal=name))

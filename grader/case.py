@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import build, diagnose, image, layers, registry
+from . import diagnose, image
 from .assignment import Assignment
 from .engine import Engine, Refusal
 from .i18n import _
@@ -24,6 +24,9 @@ from .options import Options
 from .reference import MalformedReference, Reference
 from .running import Running
 from .text import one_line
+
+if TYPE_CHECKING:  # what not every submission needs is imported where it is used: it all costs time
+    from . import registry
 
 T = TypeVar("T")
 
@@ -98,6 +101,8 @@ class Case:
 
     @stage
     def client(self) -> registry.Client:
+        from . import registry
+
         return registry.Client(timeout=10.0, deadline_s=60.0)
 
     @stage
@@ -106,6 +111,8 @@ class Case:
         return self._resolve(self.client())
 
     def _resolve(self, client: registry.Client) -> registry.RemoteImage:
+        from . import registry
+
         reference, wanted = self.reference(), self.assignment.platform
         self.told(_("asking {host}").format(host=reference.registry))
         try:
@@ -145,9 +152,20 @@ class Case:
                 check="published",
             ) from None
 
+    def digest(self, tag: str) -> str | None:
+        """What `tag` of the same repository resolves to; None where there is none. Raises Trouble."""
+        from . import registry
+
+        try:
+            return self.client().digest(self.reference().with_tag(tag))
+        except registry.TagMissing:
+            return None
+
     @stage
     def remote(self) -> registry.RemoteImage:
         """The image on its registry; with `--credentials`, one that is not public as well."""
+        from . import registry
+
         try:
             return self.published()
         except Fault:
@@ -166,6 +184,8 @@ class Case:
     @stage
     def built(self) -> str:
         """The id of the image that the directory's Dockerfile builds."""
+        from . import build
+
         engine = self.engine()
         wanted = self.assignment.platform
         native = image.same_platform(wanted, f"linux/{_go_arch(str(engine.client.version().get('Arch')))}")
@@ -201,6 +221,8 @@ class Case:
         facts = self.facts()
         if self.is_remote or not facts.id:
             return facts
+        from . import layers
+
         steps = facts.steps
         aligned = len(steps) == len(facts.diff_ids)
         unpacked = {d: s.unpacked for d, s in zip(facts.diff_ids, steps, strict=True)} if aligned else {}
@@ -296,7 +318,7 @@ class Case:
             if network:
                 with contextlib.suppress(GraderError):
                     network.result()
-        running = Running(self.assignment, app, facts)
+        running = Running(self.assignment, app, facts, engine.release_network)
         running.await_answer()
         return running
 

@@ -138,6 +138,17 @@ class App:
                 if error.status_code != 409:  # it has ended already
                     raise
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the container ends by itself within `seconds`."""
+        with engine_trouble(_("waiting for the container's end")):
+            try:
+                self._api.wait(self.id, timeout=seconds)
+            except docker.errors.NotFound:
+                return True
+            except (requests.ReadTimeout, requests.ConnectionError):  # requests has one or the other for it
+                return not self.state().running
+        return True
+
     def exec(self, command: Sequence[str], user: str = "") -> tuple[int, bytes]:
         """Exit code and output (at most 64 KiB) of a command run inside: for a hint, never for a verdict."""
         with engine_trouble(_("running a command inside")):

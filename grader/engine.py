@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +55,7 @@ class Engine:
             name, _slash, version = told.get("Server", "docker/?").partition(" ")[0].partition("/")
             self.info = model.Engine(name.lower(), version)
             self.api.timeout = STALL_S
+            self.api.trust_env = not self.api.base_url.startswith("http+docker")  # no proxy on a socket
         except (docker.errors.DockerException, requests.RequestException, OSError, KeyError) as error:
             where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
             raise Trouble(
@@ -213,18 +215,33 @@ class Engine:
 
     # --- the end ---
 
+    def release_network(self) -> None:
+        """Take the network away while the container ends: it takes as long, and nobody needs it any more."""
+        self._released = self._background(self._remove_network)
+
+    _released: Future[None] | None = None
+
+    def _background(self, work: Callable[[], None]) -> Future[None]:
+        future: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                work()
+                future.set_result(None)
+            except Exception as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
     def close(self) -> None:
         """Remove what this session made; nothing that was there before. Raises Trouble."""
         with engine_trouble(_("cleaning up")):
-            removals: list[Callable[[], None]] = []
-            if self._container and self._is_dead(self._container):
-                # Its network can go at the same time, for it has left it already.
-                removals.append(self._remove_network)
-            with ThreadPoolExecutor(2) as pool:
-                waiting: list[Future[None]] = [pool.submit(step) for step in removals]
-                self._remove_container()
-                for step in waiting:
-                    step.result()
+            if self._container:
+                with contextlib.suppress(docker.errors.NotFound):
+                    self.api.remove_container(self._container, force=True, v=True)
+            if self._released:
+                self._released.result()
             self._remove_network()
             for image in (self._built, self._pulled):
                 if image:
@@ -232,21 +249,12 @@ class Engine:
                         self.api.remove_image(image)
         self.client.close()
 
-    def _is_dead(self, container: str) -> bool:
-        try:
-            return not self.api.inspect_container(container)["State"]["Running"]
-        except docker.errors.NotFound:
-            return True
-
-    def _remove_container(self) -> None:
-        if self._container:
-            with contextlib.suppress(docker.errors.NotFound):
-                self.api.remove_container(self._container, force=True, v=True)
-            self._container = None
-
     def _remove_network(self) -> None:
         if self._network:
             with contextlib.suppress(docker.errors.NotFound):
+                if self._container:
+                    with contextlib.suppress(docker.errors.APIError):  # it has left already
+                        self.api.disconnect_container_from_network(self._container, self._network, force=True)
                 self.api.remove_network(self._network)
             self._network = None
 

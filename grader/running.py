@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from . import diagnose, probe
@@ -22,9 +23,10 @@ from .model import Fault, Trouble
 class Running:
     """A started submission: what it answers, and what the engine sees of it."""
 
-    def __init__(self, assignment: Assignment, app: App, facts: Facts) -> None:
+    def __init__(self, assignment: Assignment, app: App, facts: Facts, stopping: Callable[[], None]) -> None:
+        """`stopping` is called when the container has been told to end."""
         self.assignment, self.timeouts = assignment, assignment.timeouts
-        self.app, self.facts = app, facts
+        self.app, self.facts, self._stopping = app, facts, stopping
         self.started = time.monotonic()
         self.answered: float | None = None
         self.silence: probe.NoAnswer | None = None
@@ -50,7 +52,7 @@ class Running:
         first = next((c.route for c in self.assignment.checks if c.route), None) or Route()
         greeting = Route(path=first.path)
         until = self.started + self.timeouts.start
-        looked, pause = self.started, 0.01
+        looked = self.started
         while time.monotonic() < until:
             try:
                 self._ask(greeting, until - time.monotonic())
@@ -66,8 +68,7 @@ class Running:
                 self.alive()
                 if self._will_never_answer():
                     break
-            time.sleep(pause)
-            pause = min(pause * 1.2, 0.1)
+            time.sleep(0.012 if looked - self.started < 2 else 0.1)
         self.alive()
 
     def _ask(self, route: Route, seconds: float) -> probe.Answer:
@@ -218,26 +219,33 @@ class Running:
         step down."""
         until = (self.answered or time.monotonic()) + self.timeouts.settle
         while True:
-            processes = self.app.processes()
+            processes = self._processes = self.app.processes()
             roots = [p for p in processes if p.uid == self.app.root_uid]
             if (processes and not roots) or time.monotonic() > until:
                 return processes, roots
             self.alive()
             time.sleep(0.1)
 
-    def first_process(self) -> Process | None:
-        """PID 1 of the container."""
-        pid = self.app.state().pid
-        return next((p for p in self.app.processes() if p.pid == pid), None)
+    _processes: list[Process] = []  # noqa: RUF012 - replaced, never changed
 
-    def ends_within(self, seconds: float) -> float | None:
-        """Seconds until the container has ended; None where it has not by then."""
+    def ignores(self, number: int) -> Process | None:
+        """PID 1, where it neither handles nor blocks signal `number`: the kernel then drops it (sig_ignored in
+        kernel/signal.c, for the init of a PID namespace). None where it may end by it, or cannot be told."""
+        pid, bit = self.alive().pid, 1 << (number - 1)
+        for again in (False, True):  # a handler may be new since the last look
+            processes = self.app.processes() if again else self._processes or self.app.processes()
+            first = next((p for p in processes if p.pid == pid), None)
+            masks = None if first is None or first.caught is None else first.caught | (first.blocked or 0)
+            if first is None or masks is None or masks & bit:
+                return None
+        return first
+
+    def stop(self, signal: str, seconds: float) -> float | None:
+        """Send `signal`; the seconds until the container has ended, None where it has not within `seconds`."""
         began = time.monotonic()
-        while (took := time.monotonic() - began) < seconds:
-            if not self.app.state().running:
-                return took
-            time.sleep(0.02)
-        return None
+        self.app.signal(signal)
+        self._stopping()
+        return time.monotonic() - began if self.app.ends_within(seconds) else None
 
     def stop_signal(self) -> str:
         """What `docker stop` sends: SIGTERM, unless the image's STOPSIGNAL says otherwise."""

@@ -59,6 +59,7 @@ def _serve(requests: socket.socket) -> None:
     while True:
         fds = socket.recv_fds(requests, 16, 1)[1]
         if not fds:
+            _wait_for_all()
             os._exit(0)
         jobs += 1
         if jobs == 2:  # the first child loads the rest while the engine works; from now on it pays to have it
@@ -72,6 +73,13 @@ def _serve(requests: socket.socket) -> None:
 def _reap(*_signal: object) -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _wait_for_all() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0):
             pass
 
 
