@@ -49,7 +49,7 @@ class Engine:
             _choose_host()
             # /_ping tells both versions at once; /version, docker-py's own way, starts programs to find out.
             greeted = docker.from_env(version=OLDEST_API, timeout=GREETING_S).api
-            told = greeted.get(f"{greeted.base_url}/_ping").headers
+            told = greeted.get(f"{greeted.base_url}/_ping", timeout=GREETING_S).headers
             self.client = docker.from_env(version=told.get("Api-Version", OLDEST_API), timeout=GREETING_S)
             self.api: Any = self.client.api
             name, _slash, version = told.get("Server", "docker/?").partition(" ")[0].partition("/")

@@ -167,7 +167,7 @@ def test_how_a_health_answer_differs(body: bytes, fault: str, said: str) -> None
             "“pyhton” is not in the image",
         ),
         ("exec /entry.sh: exec format error", "exec format error"),
-        ('exec: "/app.py": permission denied', "may not be executed"),
+        ('exec: "/app.py": permission denied', "cannot be executed"),
     ],
 )
 def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None:
