@@ -76,10 +76,11 @@ class Graded:
 def graded(request: pytest.FixtureRequest) -> Graded:
     """All samples graded, a few at a time; with `-k`, those that tests were chosen of."""
     chosen = [s for s in SAMPLES if any(_needs(item, s) for item in request.session.items)] or SAMPLES
-    chosen = sorted(chosen, key=lambda s: not s.slow)
-    with Corpus() as corpus, ThreadPoolExecutor(JOBS) as pool:
-        submissions = list(pool.map(corpus.prepare, chosen))
-        rounds = [list(pool.map(corpus.grade, submissions)) for _round in range(ROUNDS)]
+    rounds = []
+    with Corpus() as corpus, ThreadPoolExecutor(JOBS) as busy, ThreadPoolExecutor(JOBS) as waiting:
+        for _round in range(ROUNDS):
+            jobs = [(waiting if s.waits else busy).submit(corpus.grade, s) for s in chosen]
+            rounds.append([job.result() for job in jobs])
     left_behind = corpus.left_behind()
     return Graded({s.name: [r[n] for r in rounds] for n, s in enumerate(chosen)}, left_behind)
 

@@ -10,7 +10,7 @@ push        the tags pushed to the registry; `latest` is built from `Dockerfile.
 public      false: nobody pulls it without logging in
 index       push an index of these platforms with their attestations, as buildx does, not a plain manifest
 generate    file → size: made of random bytes before the build, too large to keep here
-slow        true: begun first, for it waits for a deadline
+waits       true: for a deadline, most of its time
 verdict     the verdict
 checks      every check of the assignment, with its status
 says        check → pieces that its message and hint must hold
@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from grader.build import build
 from grader.engine import LABEL, REPOSITORY, Engine
 from grader.model import Result, Submission
 from grader.options import Options
+from grader.warm import Warm
 
 from .registry import DOCKER_MANIFEST, Registry, Tokens
 
@@ -62,7 +64,7 @@ class Sample:
     public: bool = True
     index: tuple[str, ...] = ()
     generate: dict[str, str] = field(default_factory=dict)
-    slow: bool = False
+    waits: bool = False
 
     @property
     def name(self) -> str:
@@ -75,9 +77,9 @@ def samples() -> list[Sample]:
 
 
 def _sample(file: Path) -> Sample:
-    data = yaml.safe_load(file.read_text("utf-8"))
-    lists = {key: tuple(data.pop(key)) for key in ("push", "index") if key in data}
-    return Sample(folder=file.parent, **data, **lists)
+    data: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    data |= {key: tuple(data[key]) for key in ("push", "index") if key in data}
+    return Sample(folder=file.parent, **data)
 
 
 class Corpus:
@@ -92,9 +94,11 @@ class Corpus:
             self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="corpus-")))
             self._registry = stack.enter_context(Registry(auth=Tokens()))
             self._assignment = assignment.load()
-            self._warm = session.Warm()
+            self._warm = Warm()
             stack.callback(self._warm.close)
             self._made: set[str] = set()
+            self._submissions: dict[str, Submission] = {}
+            self._preparing = threading.Lock()
             stack.callback(self._remove_made)
             self._stack = stack.pop_all()
         return self
@@ -102,8 +106,15 @@ class Corpus:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def prepare(self, sample: Sample) -> Submission:
-        """Bring a sample to where it is handed in."""
+    def grade(self, sample: Sample) -> Result:
+        if sample.name not in self._submissions:
+            # One by one: samples may be alike, and one's clean-up must not take the other's image.
+            with self._preparing:
+                self._submissions[sample.name] = self._hand_in(sample)
+        options = Options(build_args=self._args)
+        return session.grade(self._submissions[sample.name], self._assignment, options, self._warm)
+
+    def _hand_in(self, sample: Sample) -> Submission:
         if sample.target == "registry":
             return Submission(sample.name, self._publish(sample), "image")
         if sample.target == "image":
@@ -118,10 +129,6 @@ class Corpus:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(os.urandom(assignment.size_in_bytes(size)))
         return Submission(sample.name, str(folder), "directory")
-
-    def grade(self, submission: Submission) -> Result:
-        options = Options(build_args=self._args)
-        return session.grade(submission, self._assignment, options, self._warm)
 
     # --- images made here ---
 
