@@ -105,9 +105,9 @@ def test_pip_cache(case: Case, seen: Seen) -> None:
     for place in places:
         size = running.app.size_of(place)
         require(
-            size is None,
+            not size,
             _("pip's cache lies in the image: {size} in {place}.").format(
-                size=diagnose.megabytes(size or 0), place=one_line(place, 80)
+                size=diagnose.megabytes(size), place=one_line(place, 80)
             ),
             _("RUN pip install --no-cache-dir -r requirements.txt"),
             bytes=size,

@@ -43,13 +43,12 @@ def build(
 
     Raises BuildFailed, or Trouble where a registry, the network or the engine failed.
     """
-    before = engine.image_ids()
-    client = _buildkit_client()
+    client, nameless = _buildkit_client(), engine.untagged()
     try:
         if client:
-            image = _with_buildkit(client, directory, args, platform, seconds, told)
+            image = _with_buildkit(client, engine.tag, directory, args, platform, seconds, told)
         else:
-            image = _with_testcontainers(directory, args, platform)
+            image = _with_testcontainers(engine.tag, directory, args, platform)
     except BuildFailed as failure:
         if trouble := not_the_students(failure.output):
             raise Trouble(
@@ -59,7 +58,7 @@ def build(
                 _("A registry, the network or the engine did not answer. Try again later."),
             ) from failure
         raise
-    engine.built(image, before)
+    engine.keeps = image in nameless
     return image
 
 
@@ -95,6 +94,7 @@ def _ok(command: list[str]) -> bool:
 
 def _with_buildkit(
     client: list[str],
+    tag: str,
     directory: Path,
     args: Mapping[str, str],
     platform: str | None,
@@ -103,7 +103,7 @@ def _with_buildkit(
 ) -> str:
     with tempfile.TemporaryDirectory() as folder:
         iid = Path(folder, "iid")
-        command = [*client, "--progress=plain", "--iidfile", str(iid)]
+        command = [*client, "--progress=plain", "--tag", tag, "--iidfile", str(iid)]
         command += [f"--build-arg={name}={value}" for name, value in args.items()]
         command += [f"--platform={platform}"] if platform else []
         code, output = _run([*command, str(directory)], seconds, told)
@@ -143,12 +143,12 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
     return process.returncode, "".join(output)
 
 
-def _with_testcontainers(directory: Path, args: Mapping[str, str], platform: str | None) -> str:
+def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], platform: str | None) -> str:
     """The engine's classic builder (testcontainers #940): no `RUN --mount`, no heredocs."""
     from testcontainers.core.image import DockerImage
 
     more: dict[str, Any] = {"platform": platform} if platform else {}
-    image = DockerImage(directory, clean_up=False, buildargs=dict(args), **more)
+    image = DockerImage(directory, tag=tag, clean_up=False, buildargs=dict(args), **more)
     with engine_trouble(_("building")):
         try:
             built = image.build()

@@ -270,17 +270,14 @@ class Case:
         if self.is_remote:
             remote, client = self.remote(), self.options.credentials
             self.told(_("pulling {name}").format(name=self.reference().name))
-            name = engine.pull(
+            pulled = engine.pull(
                 self.reference().name,
                 remote.manifest_digest,
                 self.assignment.platform,
                 self.assignment.timeouts.pull,
                 _stored(self.reference().registry or "") if client else None,
             )
-            found = engine.inspect(name)
-            if found is None:
-                raise Trouble(_("The image is gone from the engine right after its pull."))
-            facts = replace(facts, id=found["Id"])
+            facts = replace(facts, id=pulled)
         self._unpacked = sum(int(e.get("Size") or 0) for e in engine.history(str(facts.id)))
         return facts
 

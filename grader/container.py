@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import docker
 import requests
@@ -149,10 +151,10 @@ class App:
                 return not self.state().running
         return True
 
-    def exec(self, command: Sequence[str], user: str = "") -> tuple[int, bytes]:
+    def exec(self, command: Sequence[str]) -> tuple[int, bytes]:
         """Exit code and output (at most 64 KiB) of a command run inside: for a hint, never for a verdict."""
         with engine_trouble(_("running a command inside")):
-            made = self._api.exec_create(self.id, list(command), user=user)
+            made = self._api.exec_create(self.id, list(command))
             output = self._api.exec_start(made["Id"])[:65_536]
             code = self._api.exec_inspect(made["Id"])["ExitCode"]
         return (1 if code is None else int(code)), output
@@ -176,19 +178,16 @@ class App:
         code, output = self.exec(["cat", "/proc/net/tcp", "/proc/net/tcp6"])
         return output.decode("ascii", "replace") if code == 0 else None
 
-    def size_of(self, path: str, limit: int = 1 << 28) -> int | None:
-        """Bytes below `path` in the container's file system, as far as `limit`; None where there is none."""
+    def size_of(self, path: str) -> int:
+        """Bytes of the files at or below `path` in the container's file system, the first 10,000 of them; 0
+        where there is nothing."""
         with engine_trouble(_("looking into the image")):
             try:
                 stream, _stat = self._api.get_archive(self.id, path)
             except docker.errors.NotFound:
-                return None
-            total = 0
-            for chunk in stream:
-                total += len(chunk)
-                if total > limit:
-                    break
-        return total
+                return 0
+            with tarfile.open(fileobj=cast("IO[bytes]", Stream(stream)), mode="r|") as archive:
+                return sum(entry.size for entry in islice(archive, 10_000) if entry.isfile())
 
     @cached_property
     def root_uid(self) -> int:
@@ -204,6 +203,19 @@ class App:
             found = re.search(r"/(\d+)\.\d+$", info.get("DockerRootDir", ""))
             return int(found[1]) if found else 0
         return 0
+
+
+class Stream:
+    """An iterator of bytes as a file that is only read."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks, self._rest = iter(chunks), bytearray()
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+        data, self._rest = bytes(self._rest[:size]), self._rest[size:]
+        return data
 
 
 def _probe(entry: Mapping[str, Any]) -> Probe:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from .assignment import Route
 from .container import Listener, Probe
 from .i18n import _
-from .image import Facts, Step
+from .image import Facts, Step, from_elsewhere
 from .probe import Answer, NoAnswer
 from .text import one_line, visible
 
@@ -36,7 +36,8 @@ def quoted(text: str, limit: int = 120) -> str:
 
 
 def why_build_failed(output: str) -> Finding:
-    tail = visible("\n".join(_builder_lines(output)[-15:]), 1500)
+    lines = _builder_lines(output)
+    output, tail = "\n".join(lines), visible("\n".join(lines[-15:]), 1500)
     causes = (
         (r"dockerfile parse error.*|unknown instruction:.*",
          _("The Dockerfile itself is malformed; mend the line named.")),
@@ -45,7 +46,7 @@ def why_build_failed(output: str) -> Finding:
         (r"failed to (?:compute cache key|calculate checksum).*|COPY failed.*|ADD failed.*",
          _("COPY takes files from the directory being built: check the name, and that `.dockerignore` does not"
            " leave it out.")),
-        (r"pull access denied.*|.*(?:repository does not exist|manifest unknown|: not found$).*",
+        (r"pull access denied.*|.*(?:repository does not exist|manifest unknown|/\S+:\S+: not found$).*",
          _("The base image in FROM does not exist under that name and tag: check the spelling.")),
         (r"No matching distribution found for .*|Could not find a version that satisfies .*",
          _("requirements.txt names a package or version that does not exist: check the spelling and version.")),
@@ -153,6 +154,9 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
         (r"PermissionError: .*?(['\"]\S+['\"]|$)",
          _("The image's user cannot access {0}: in the Dockerfile, chown it to that user, before USER.")),
         (r"exec format error", _wrong_format("")[1] or ""),
+        (r"exec (\S+): no such file or directory",
+         _("{0} or the interpreter that its #! line names is not in the image; Windows line ends (CRLF) have the same"
+           " effect.")),
         (r"(\S+): (?:command )?not found", _("{0} is not installed in the image.")),
         (r"[Aa]ddress already in use", _("Two processes of the container want the same port.")),
         (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
@@ -530,9 +534,7 @@ def how_to_shrink(steps: Sequence[Step], environment: dict[str, str]) -> str:
         hints.append(_("build in a first stage and COPY --from it (multi-stage): compilers stay behind"))
     if _leaves_cache(text, environment):
         hints.append(_("pip install --no-cache-dir leaves no cache in the layer"))
-    copies = sum(
-        weight[id(s)] for s in steps if s.keyword in ("COPY", "ADD") and "--from=" not in s.instruction
-    )
+    copies = sum(weight[id(s)] for s in steps if s.keyword in ("COPY", "ADD") and not from_elsewhere(s))
     base = weight[id(steps[0])] if steps else 0
     if copies > total * 0.3 and copies > base:
         hints.append(_("list in .dockerignore what the application does not need (.git, data, .venv)"))

@@ -82,15 +82,6 @@ class Engine:
             entries: list[dict[str, Any]] = self.api.history(image)
             return entries
 
-    def image_ids(self) -> frozenset[str]:
-        """The ids of all images of the engine, but for those that gradings under way have built."""
-        with engine_trouble(_("listing images")):
-            return frozenset(
-                image["Id"]
-                for image in self.api.images()
-                if not any(t.startswith(f"{REPOSITORY}:") for t in image.get("RepoTags") or ())
-            )
-
     def pull(
         self,
         name: str,
@@ -99,29 +90,26 @@ class Engine:
         seconds: float,
         credentials: tuple[str, str] | None = None,
     ) -> str:
-        """Pull `name@digest`, unless it is there, and give its reference. Each error in the stream is seen:
-        docker-py's own `images.pull` swallows them (docker-py #1287)."""
-        reference = f"{name}@{digest}"
-        if self.inspect(reference):
-            return reference
+        """The id of `name@digest`, pulled if need be; in this session's name alone, so that with the last
+        session that uses it, it is gone. Each error in the stream is seen: docker-py's own `images.pull`
+        swallows them (docker-py #1287)."""
+        reference, last = f"{name}@{digest}", ""
         auth = {"username": credentials[0], "password": credentials[1]} if credentials else {}
-        last = ""
         for attempt in range(3):
             if attempt:
                 time.sleep(2**attempt)
-            last = self._pull_once(reference, platform, seconds, auth)
-            if not last:
-                self._pulled = reference
-                return reference
-            if not re.search(r"toomanyrequests|timeout|timed out|EOF|reset|unavailable|50[0-9]", last, re.I):
+            new = not self.inspect(reference)
+            last = self._pull_once(reference, platform, seconds, auth) if new else ""
+            if not last and (image := self._claim(reference, new)):
+                return image
+            if not re.search(
+                r"^$|toomanyrequests|time(d )?out|EOF|reset|unavailable|50[0-9]", last, re.IGNORECASE
+            ):
                 break
         raise Trouble(
             _("The image could not be pulled: {error}").format(error=one_line(last)),
             _("This is not the submission's fault: grade it again later."),
         )
-
-    _pulled: str | None = None
-    _built: str | None = None
 
     def _pull_once(self, reference: str, platform: str, seconds: float, auth: Mapping[str, str]) -> str:
         """What went wrong, in the engine's words; empty where nothing did."""
@@ -137,12 +125,39 @@ class Engine:
             return str(getattr(error, "explanation", None) or error)
         return ""
 
-    def built(self, image_id: str, before: frozenset[str]) -> None:
-        """Remember an image just built, so that it goes with the session; not one that was there `before`."""
-        if image_id not in before:
-            with engine_trouble(_("naming the built image")):
-                self.api.tag(image_id, REPOSITORY, self.session)
-            self._built = f"{REPOSITORY}:{self.session}"
+    def _claim(self, reference: str, new: bool) -> str | None:
+        """Put this session's name on an image, in the place of `reference` if that is `new` here. None where
+        another grading has just done so with its own."""
+        found = self.inspect(reference)
+        if found:
+            self.own(found["Id"])
+            if new:
+                with engine_trouble(_("naming an image")), contextlib.suppress(docker.errors.NotFound):
+                    self.api.remove_image(reference)
+        return found["Id"] if found else None
+
+    @property
+    def tag(self) -> str:
+        """The name that an image made for this session bears as long as it lasts."""
+        return f"{REPOSITORY}:{self.session}"
+
+    def untagged(self) -> frozenset[str]:
+        """The ids of the images that have no name: any name that is taken from them would be their last."""
+        with engine_trouble(_("listing images")):
+            return frozenset(image["Id"] for image in self.api.images(filters={"dangling": True}))
+
+    def own(self, image: str) -> None:
+        """Have an image that this session brought go with it; the last session that bears it removes it."""
+        with engine_trouble(_("naming an image")):
+            self.api.tag(image, REPOSITORY, self.session)
+
+    def disown(self, keep: bool = False) -> None:
+        """Take this session's name off its image, and with the last name the image. `keep`: the image was
+        there before, without any name; while it runs, the engine takes off the name alone."""
+        with engine_trouble(_("removing an image")), contextlib.suppress(docker.errors.NotFound):
+            self.api.remove_image(self.tag, force=keep)
+
+    keeps = False  # the image built was there before, without a name
 
     # --- containers ---
 
@@ -209,6 +224,8 @@ class Engine:
             finally:
                 with contextlib.suppress(ContainerStartException):  # made, and perhaps not started
                     self._container = container.get_container_id()
+        if self.keeps:
+            self.disown(keep=True)
         return App(self.api, container.get_container_id(), port)
 
     _container: str | None = None
@@ -243,10 +260,8 @@ class Engine:
             if self._released:
                 self._released.result()
             self._remove_network()
-            for image in (self._built, self._pulled):
-                if image:
-                    with contextlib.suppress(docker.errors.NotFound):
-                        self.api.remove_image(image)
+            if not self.keeps:
+                self.disown()
         self.client.close()
 
     def _remove_network(self) -> None:

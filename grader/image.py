@@ -130,7 +130,7 @@ def from_engine(
         text = instruction(str(entry.get("CreatedBy", "")))
         # The engine's history does not say which steps made no layer; one with bytes, or that can, did.
         layer = bool(entry.get("Size")) or text.partition(" ")[0].upper() not in _METADATA
-        steps.append(Step(text, layer, unpacked=int(entry.get("Size") or 0)))
+        steps.append(Step(text or "FROM", layer, unpacked=int(entry.get("Size") or 0)))
     platform = "/".join(p for p in (found.get("Os"), found.get("Architecture"), found.get("Variant")) if p)
     return Facts(
         reference=reference,
@@ -165,13 +165,20 @@ _MANIFESTS = re.compile(
 )
 
 
+def from_elsewhere(step: Step) -> bool:
+    """Whether a COPY is of another stage or image, and so cached with it. Older BuildKits leave --from out of
+    the history; but then its source is an absolute path."""
+    sources = [w for w in step.instruction.replace('"', " ").split()[1:-1] if not w.startswith(("-", "["))]
+    return "--from=" in step.instruction or any(w.startswith("/") for w in sources)
+
+
 def copies_code(step: Step) -> bool | None:
     """Whether a COPY or ADD brings more than lists of dependencies; None where its history does not tell."""
     if step.keyword not in ("COPY", "ADD"):
         return False
     words = [w for w in step.instruction.replace('"', " ").strip("[]").split()[1:] if not w.startswith("--")]
-    if "--from=" in step.instruction:
-        return False  # of another stage or image: built elsewhere, cached with it
+    if from_elsewhere(step):
+        return False
     if words and re.match(r"(?:dir|multi):", words[0]):
         return True  # the classic builder keeps a hash instead of names
     if words and words[0].startswith("file:"):

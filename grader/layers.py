@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
-from .container import engine_trouble
+from .container import Stream, engine_trouble
 from .engine import Engine
 from .i18n import _
 
@@ -49,37 +49,44 @@ def compressed_sizes(engine: Engine, image: str, unpacked: Mapping[str, int | No
 
 
 def _measure(engine: Engine, image: str, known: dict[str, int]) -> Iterator[tuple[str, int]]:
-    stream = cast("IO[bytes]", _Stream(engine.api.get_image(image, chunk_size=_CHUNK)))
+    """(diff ID, compressed bytes) of the layers that are not `known`."""
+    stream = cast("IO[bytes]", Stream(engine.api.get_image(image, chunk_size=_CHUNK)))
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as archive, ThreadPoolExecutor(2) as pool:
         for member in archive:
             # `ID/layer.tar` up to Docker 24, `blobs/sha256/HEX` from 25 on.
-            blob = re.fullmatch(r"blobs/sha256/([0-9a-f]{64})", member.name)
-            if not member.isfile() or not (blob or member.name.endswith("/layer.tar")):
-                continue
-            if blob and f"sha256:{blob[1]}" in known:
-                continue
-            if content := archive.extractfile(member):
-                yield _layer(content, member.size, pool)
+            layer = re.fullmatch(r"blobs/sha256/[0-9a-f]{64}|[0-9a-f]+/layer\.tar", member.name)
+            content = archive.extractfile(member) if layer and member.isfile() else None
+            if content:
+                with tempfile.TemporaryFile() as file:
+                    diff_id, compressed = _spooled(content, file)
+                    if diff_id not in known:
+                        yield diff_id, compressed or _compressed(file, pool)
 
 
-def _layer(content: IO[bytes], size: int, pool: ThreadPoolExecutor) -> tuple[str, int]:
-    head = content.read(min(_CHUNK, size))
-    if head[:2] == b"\x1f\x8b":  # the containerd store keeps what the registry has
-        unzip, digest = zlib.decompressobj(wbits=31), hashlib.sha256()
-        for chunk in (head, *iter(lambda: content.read(_CHUNK), b"")):
-            digest.update(unzip.decompress(chunk))
-        return f"sha256:{digest.hexdigest()}", size
-    digest, total = hashlib.sha256(), 18  # gzip's header and trailer
+def _spooled(content: IO[bytes], file: IO[bytes]) -> tuple[str, int]:
+    """Copy a layer to `file`. Its diff ID, and its bytes where it came compressed: the containerd store keeps
+    what the registry has. Only then is it known whether it has to be compressed at all."""
+    digest, size, unzip = hashlib.sha256(), 0, None
+    while chunk := content.read(_CHUNK):
+        if not size and chunk[:2] == b"\x1f\x8b":
+            unzip = zlib.decompressobj(wbits=31)
+        size += len(chunk)
+        digest.update(unzip.decompress(chunk) if unzip else chunk)
+        if not unzip:
+            file.write(chunk)
+    return f"sha256:{digest.hexdigest()}", size if unzip else 0
+
+
+def _compressed(file: IO[bytes], pool: ThreadPoolExecutor) -> int:
+    file.seek(0)
+    total, before = 18, b""  # gzip's header and trailer
     jobs: deque[Future[int]] = deque()
-    before = b""
-    chunk = head
-    while chunk:
+    while chunk := file.read(_CHUNK):
         jobs.append(pool.submit(_deflated, chunk, before))
-        digest.update(chunk)
-        before, chunk = chunk[-_WINDOW:], content.read(_CHUNK)
+        before = chunk[-_WINDOW:]
         while len(jobs) > 8:
             total += jobs.popleft().result()
-    return f"sha256:{digest.hexdigest()}", total + sum(job.result() for job in jobs)
+    return total + sum(job.result() for job in jobs)
 
 
 def _deflated(chunk: bytes, before: bytes) -> int:
@@ -88,19 +95,6 @@ def _deflated(chunk: bytes, before: bytes) -> int:
         zlib.compressobj(6, zlib.DEFLATED, -15, zdict=before) if before else zlib.compressobj(6, wbits=-15)
     )
     return len(deflate.compress(chunk)) + len(deflate.flush(zlib.Z_SYNC_FLUSH))
-
-
-class _Stream:
-    """An iterator of bytes as a file that is only read."""
-
-    def __init__(self, chunks: Any) -> None:
-        self._chunks, self._rest = iter(chunks), bytearray()
-
-    def read(self, size: int) -> bytes:
-        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
-            self._rest += chunk
-        data, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return data
 
 
 def _folder() -> Path:

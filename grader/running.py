@@ -183,10 +183,14 @@ class Running:
     def freeze(self) -> bool:
         """Stop every process of the application where it stands; whether it worked. Undo with `thaw`."""
         self.app.signal("SIGSTOP")
-        if self._answers():  # workers go on without PID 1
+        self._frozen = time.time()
+        if self._answers():  # workers go on without PID 1; the image's own user may stop what it started
             with contextlib.suppress(Trouble):
-                self.app.exec(["sh", "-c", "kill -STOP -1"], user="0")
+                self.app.exec(["sh", "-c", "kill -STOP -1"])
+            self._frozen = time.time()
         return not self._answers()
+
+    _frozen = 0.0
 
     def _answers(self) -> bool:
         try:
@@ -198,17 +202,16 @@ class Running:
     def thaw(self) -> None:
         self.app.signal("SIGCONT")
         with contextlib.suppress(Trouble):
-            self.app.exec(["sh", "-c", "kill -CONT -1"], user="0")
+            self.app.exec(["sh", "-c", "kill -CONT -1"])
 
     def probe_when_frozen(self) -> Probe | None:
-        """The first run of the health check begun from now on; None where it just hangs, for its timeout or
-        five seconds: the engine takes that for a failure as well."""
-        began = time.time()
+        """A run of the health check begun after the freeze, one that succeeded if there is one; None where it
+        just hangs, for its timeout or five seconds: the engine takes that for a failure as well."""
         until = time.monotonic() + min(self.facts.health_seconds("Timeout", 30.0) + 0.5, 5.0)
         while time.monotonic() < until:
-            found = [p for p in self.alive().probes if p.start > began]
-            if found:
-                return found[0]
+            begun = [p for p in self.alive().probes if p.start > self._frozen]
+            if begun:
+                return next((p for p in begun if p.exit_code == 0), begun[0])
             time.sleep(CADENCE_S / 2)
         return None
 

@@ -89,7 +89,9 @@ def test_with_credentials_a_private_image_fails_published_and_the_rest_is_graded
         (Fault(times=None, status=503), "503"),
     ],
 )
-def test_a_registry_in_trouble_is_ungraded_and_never_a_zero(registry: Registry, fault: Fault, said: str) -> None:
+def test_a_registry_in_trouble_is_ungraded_and_never_a_zero(
+    registry: Registry, fault: Fault, said: str
+) -> None:
     with Front(registry, fault) as front:
         result = graded(f"{front.address}/{NAME}:v1.0")
     assert (result.verdict, result.score) == ("ungraded", None)
@@ -114,7 +116,9 @@ def test_a_layer_that_never_arrives_is_our_trouble(registry: Registry) -> None:
     assert (result.verdict, result.score) == ("ungraded", None)
 
 
-@pytest.mark.parametrize("folder", [FIXTURES / "good-plain", FIXTURES.parent / "reference"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "folder", [FIXTURES / "good-plain", FIXTURES.parent / "reference"], ids=lambda p: p.name
+)
 def test_a_local_images_size_is_what_a_push_gives(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

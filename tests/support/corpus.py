@@ -119,7 +119,7 @@ class Corpus:
             return Submission(sample.name, self._publish(sample), "image")
         if sample.target == "image":
             tag = f"{NAME}/{sample.name}:{self.engine.session}"
-            self._build(sample.folder, tag, sample.platform)
+            self.build(sample.folder, tag, sample.platform)
             return Submission(sample.name, tag, "image")
         if not sample.generate:
             return Submission(sample.name, str(sample.folder), "directory")
@@ -132,7 +132,8 @@ class Corpus:
 
     # --- images made here ---
 
-    def _build(self, folder: Path, tag: str, platform: str | None) -> None:
+    def build(self, folder: Path, tag: str, platform: str | None = None) -> str:
+        """Build `folder` as the image `tag`, which is gone with the corpus, or by `remove`."""
         engine = Engine(session.new_session())
         try:
             image = build(engine, folder, self._args, platform, 600)
@@ -140,10 +141,15 @@ class Corpus:
             self._made.add(tag)
         finally:
             engine.close()
+        return tag
+
+    def remove(self, tag: str) -> None:
+        self.engine.api.remove_image(tag, force=True)
+        self._made.remove(tag)
 
     def _remove_made(self) -> None:
-        for tag in self._made:
-            self.engine.api.remove_image(tag, force=True)
+        for tag in list(self._made):
+            self.remove(tag)
 
     # --- the registry ---
 
@@ -154,10 +160,9 @@ class Corpus:
         if sample.public:
             self._registry.auth.public.add(name)
         for tag in sample.push:
-            self._build(self._for_tag(sample, tag), f"{where}:{tag}", sample.platform)
+            self.build(self._for_tag(sample, tag), f"{where}:{tag}", sample.platform)
             self._push(where, tag)
-            self.engine.api.remove_image(f"{where}:{tag}")
-            self._made.remove(f"{where}:{tag}")
+            self.remove(f"{where}:{tag}")
         if sample.index:
             index = self._index(name, sample.push[0], sample.index)
             for tag in sample.push:
