@@ -10,6 +10,7 @@ from grader.plugin import Seen, require
 from grader.running import Running
 
 
+@pytest.mark.waits
 def test_healthcheck(app: Running, seen: Seen) -> None:
     """The HEALTHCHECK makes the engine report `healthy`."""
     probe = app.healthy()
@@ -23,6 +24,7 @@ def test_healthcheck(app: Running, seen: Seen) -> None:
     )
 
 
+@pytest.mark.waits
 def test_honest_healthcheck(app: Running, seen: Seen) -> None:
     """The health check fails when the application is frozen."""
     app.healthy()

@@ -241,8 +241,22 @@ class Case:
 
     def sizes(self) -> Size:
         """Both sizes in bytes, as far as they are known by now."""
-        compressed = self.remote().compressed if self.is_remote else self._compressed
-        return Size(compressed, self._unpacked)
+        if not self.is_remote:
+            return Size(self._compressed, self._unpacked)
+        declared = self.remote().compressed
+        if self._unpacked and declared * 20 < self._unpacked:  # no registry looks whether a manifest is right
+            return Size(max(declared, self.weighed()), self._unpacked)
+        return Size(declared, self._unpacked)
+
+    @stage
+    def weighed(self) -> int:
+        """Compressed bytes of the pulled image, by our own estimate."""
+        from . import layers
+
+        image_id = str(self.local().id)
+        found = self.engine().inspect(image_id) or {}
+        diff_ids = (found.get("RootFS") or {}).get("Layers") or ()
+        return sum(layers.compressed_sizes(self.engine(), image_id, dict.fromkeys(diff_ids)).values())
 
     @stage
     def platform(self) -> Facts:

@@ -101,6 +101,12 @@ def seen(request: pytest.FixtureRequest) -> Seen:
 # --- which checks, in which order -------------------------------------------------------------------
 
 
+MARKERS = (
+    "waits: waits for the engine, which goes on while the checks without this run",
+    "last: takes the running submission apart",
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("grader")
     group.addoption("--submission", metavar="TARGET", help="the directory or image to check")
@@ -111,7 +117,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "last: takes the running submission apart, so it comes at the end")
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
     if CASE not in config.stash and config.getoption("--submission"):
         config.stash[CASE] = _case_from_options(config)
 
@@ -141,17 +148,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what the assignment asks for, in its order; what takes the container apart comes last."""
+    """Keep what the assignment asks for, in its order, but for those whose marker gives them a later turn."""
     mine = [i for i in items if _is_check(i, config)]
     if not mine:
         return
     if CASE not in config.stash:
         raise pytest.UsageError("checks need --submission TARGET: a directory with a Dockerfile, or an image")
     order = {check.id: n for n, check in enumerate(config.stash[CASE].assignment.checks)}
-    kept = sorted(
-        (i for i in mine if _id(i) in order),
-        key=lambda i: (i.get_closest_marker("last") is not None, order[_id(i)]),
-    )
+    turns = [line.partition(":")[0] for line in MARKERS]
+
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        late = (n for n, name in enumerate(turns, 1) if item.get_closest_marker(name))
+        return next(late, 0), order[_id(item)]
+
+    kept = sorted((i for i in mine if _id(i) in order), key=turn)
     items[:] = [i for i in items if i not in mine] + kept
 
 

@@ -5,14 +5,17 @@ CORPUS_ROUNDS=10 pytest tests/test_corpus.py    ten times over
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+import jsonschema
 import pytest
 
-from grader import assignment
+from grader import assignment, report
 from grader.model import STATUSES, Outcome, Result
 
 from .support.corpus import FIXTURES, Corpus, Sample, samples
@@ -113,6 +116,14 @@ def _story(result: Result, sample: Sample) -> str:
         for o in result.checks
         if o.status != sample.checks[o.id]
     )
+
+
+@pytest.mark.corpus
+def test_every_result_is_of_the_published_shape(graded: Graded) -> None:
+    schema = json.loads((Path(report.__file__).parent / "result-v1.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    for result in (r for rounds in graded.results.values() for r in rounds):
+        validator.validate(json.loads(report.render("json", [result])))
 
 
 @pytest.mark.corpus
