@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import diagnose, image
+from . import image
 from .assignment import Assignment
 from .engine import Engine, Refusal
 from .i18n import _
@@ -22,11 +22,11 @@ from .image import Facts
 from .model import Fault, GraderError, Misuse, Size, Submission, Trouble
 from .options import Options
 from .reference import MalformedReference, Reference
-from .running import Running
 from .text import one_line
 
 if TYPE_CHECKING:  # what not every submission needs is imported where it is used: it all costs time
     from . import registry
+    from .running import Running
 
 T = TypeVar("T")
 
@@ -199,6 +199,8 @@ class Case:
                 lambda line: self.told(_("building: {line}").format(line=one_line(line, 60))),
             )
         except build.BuildFailed as failure:
+            from . import diagnose
+
             message, hint = diagnose.why_build_failed(failure.output)
             raise Fault(message, hint, check="build") from None
 
@@ -306,6 +308,9 @@ class Case:
         if kind == "isolated":  # made while the image is looked at: it takes as long
             network = Future()
             threading.Thread(target=_into, args=(network, lambda: engine.network(kind)), daemon=True).start()
+        from . import diagnose
+        from .running import Running
+
         try:
             facts = self.local()
             self.told(_("starting the container"))
