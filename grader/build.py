@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -46,9 +45,9 @@ def build(
     client, nameless = _buildkit_client(), engine.untagged()
     try:
         if client:
-            image = _with_buildkit(client, engine.tag, directory, args, platform, seconds, told)
+            _with_buildkit(client, engine.tag, directory, args, platform, seconds, told)
         else:
-            image = _with_testcontainers(engine.tag, directory, args, platform)
+            _with_testcontainers(engine.tag, directory, args, platform)
     except BuildFailed as failure:
         if trouble := not_the_students(failure.output):
             raise Trouble(
@@ -58,8 +57,11 @@ def build(
                 _("A registry, the network or the engine did not answer. Try again later."),
             ) from failure
         raise
-    engine.keeps = image in nameless
-    return image
+    found = engine.inspect(engine.tag)
+    if found is None:
+        raise Trouble(_("The engine does not have the image that it has just built."))
+    engine.keeps = found["Id"] in nameless
+    return str(found["Id"])
 
 
 def _clients() -> Iterator[str]:
@@ -100,16 +102,22 @@ def _with_buildkit(
     platform: str | None,
     seconds: float,
     told: Callable[[str], None],
-) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        iid = Path(folder, "iid")
-        command = [*client, "--progress=plain", "--tag", tag, "--iidfile", str(iid)]
-        command += [f"--build-arg={name}={value}" for name, value in args.items()]
-        command += [f"--platform={platform}"] if platform else []
-        code, output = _run([*command, str(directory)], seconds, told)
-        if code == 0 and iid.exists():
-            return iid.read_text().strip()
+) -> None:
+    command = [*client, "--progress=plain", "--tag", tag]
+    command += [f"--build-arg={name}={value}" for name, value in args.items()]
+    command += [f"--platform={platform}"] if platform else []
+    code, output = _run([*command, str(directory)], seconds, told)
+    if code:
         raise BuildFailed(output)
+
+
+_under_way: set[subprocess.Popen[str]] = set()
+
+
+def cancel() -> None:
+    """End the build under way in this process: the engine gives it up with its client."""
+    for process in _under_way:
+        process.kill()
 
 
 def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tuple[int, str]:
@@ -124,6 +132,7 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
         text=True,
         errors="replace",
     ) as process:
+        _under_way.add(process)
         timer = threading.Timer(seconds, process.kill)
         timer.start()
         assert process.stdout
@@ -135,6 +144,7 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
             told(line)
         in_time = timer.is_alive()
         timer.cancel()
+    _under_way.discard(process)
     if not in_time:
         raise Trouble(
             _("The build was not done within {seconds:.0f} s.").format(seconds=seconds),
@@ -143,7 +153,7 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
     return process.returncode, "".join(output)
 
 
-def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], platform: str | None) -> str:
+def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], platform: str | None) -> None:
     """The engine's classic builder (testcontainers #940): no `RUN --mount`, no heredocs."""
     from testcontainers.core.image import DockerImage
 
@@ -151,7 +161,7 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
     image = DockerImage(directory, tag=tag, clean_up=False, buildargs=dict(args), **more)
     with engine_trouble(_("building")):
         try:
-            built = image.build()
+            image.build()
         except docker.errors.BuildError as error:
             lines = [str(e.get("stream") or e.get("error") or "") for e in error.build_log]
             raise BuildFailed("".join(lines)[-MAX_OUTPUT:] + f"\n{error.msg}") from error
@@ -159,7 +169,6 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
             if error.status_code and error.status_code < 500:  # the Dockerfile cannot be parsed
                 raise BuildFailed(str(error.explanation)) from error
             raise
-    return str(built.get_wrapped_image().id)
 
 
 # What the builder or the engine itself could not reach, or lacked.
@@ -185,4 +194,4 @@ _INDEX = re.compile(
 def not_the_students(output: str) -> str | None:
     """The line that shows that a build failed through a network, a registry or the engine; else None."""
     found = _OURS.search(output) or _INDEX.search(output)
-    return found[0].strip() if found else None
+    return re.sub(r"^(?:#\d+ )?(?:ERROR: )?", "", found[0].strip()) if found else None

@@ -188,7 +188,7 @@ class Case:
 
         engine = self.engine()
         wanted = self.assignment.platform
-        native = image.same_platform(wanted, f"linux/{_go_arch(str(engine.client.version().get('Arch')))}")
+        native = image.same_platform(wanted, f"linux/{engine.architecture()}")
         try:
             return build.build(
                 engine,
@@ -334,6 +334,7 @@ class Case:
             if network:
                 with contextlib.suppress(GraderError):
                     network.result()
+        self.told(_("waiting for its answers"))
         running = Running(self.assignment, app, facts, engine.release_network)
         running.await_answer()
         return running
@@ -351,10 +352,6 @@ def _into(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_result(work())
     except BaseException as error:
         future.set_exception(error)
-
-
-def _go_arch(machine: str) -> str:
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def _stored(host: str) -> tuple[str, str] | None:

@@ -30,6 +30,9 @@ def run(arguments: Sequence[str], warm: Warm | None = None) -> int:
         return code or PASSED
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return MISUSE
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "grader"
         return _say(f"{error.format_message()} (see `{command} --help`)", MISUSE)
@@ -62,11 +65,13 @@ class Report(click.ParamType[tuple[str, Path | None]]):
     name = "format[=path]"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Path | None]:
-        form, _equals, path = value.partition("=")
+        form, equals, path = value.partition("=")
         if form not in FORMATS:
             self.fail(f"unknown format {form!r}; one of {', '.join(FORMATS)}", param, ctx)
-        if not path:
+        if not equals:
             return form, None
+        if not path:
+            self.fail(f"{form}= needs a path", param, ctx)
         try:
             _try_to_write(Path(path))
         except OSError as error:
@@ -173,6 +178,8 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
         if own is not warm:
             own.close()
     _write(reports, [result])
+    if reports and all(path for _form, path in reports):
+        click.echo(f"{submission.id}: {result.verdict}", err=True)
     return EXIT[result.verdict]
 
 

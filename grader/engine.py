@@ -50,7 +50,9 @@ class Engine:
             # /_ping tells both versions at once; /version, docker-py's own way, starts programs to find out.
             greeted = docker.from_env(version=OLDEST_API, timeout=GREETING_S).api
             told = greeted.get(f"{greeted.base_url}/_ping", timeout=GREETING_S).headers
-            self.client = docker.from_env(version=told.get("Api-Version", OLDEST_API), timeout=GREETING_S)
+            if "Api-Version" not in told:
+                raise OSError(0, _("what answers there is no container engine"))
+            self.client = docker.from_env(version=told["Api-Version"], timeout=GREETING_S)
             self.api: Any = self.client.api
             name, _slash, version = told.get("Server", "docker/?").partition(" ")[0].partition("/")
             self.info = model.Engine(name.lower(), version)
@@ -60,10 +62,15 @@ class Engine:
             where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
             raise Trouble(
                 _("No container engine answers at {where}: {error}").format(
-                    where=where, error=one_line(str(error), 200)
+                    where=where, error=one_line(_cause(error), 200)
                 ),
                 _("Start Docker (or install it), then run `grader doctor`."),
             ) from error
+
+    def architecture(self) -> str:
+        """The engine's own, as Go names it."""
+        with engine_trouble(_("asking the engine about itself")):
+            return str(self.client.version().get("Arch"))
 
     # --- images ---
 
@@ -272,6 +279,20 @@ class Engine:
                         self.api.disconnect_container_from_network(self._container, self._network, force=True)
                 self.api.remove_network(self._network)
             self._network = None
+
+
+def _cause(error: BaseException) -> str:
+    """The operating system's word for what went wrong, at the root of what libraries have wrapped around it."""
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        found = queue.pop(0)
+        if isinstance(found, BaseException) and id(found) not in seen:
+            seen.add(id(found))
+            if isinstance(found, OSError) and isinstance(found.strerror, str):
+                return found.strerror
+            queue += [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
+    return str(error)
 
 
 def _choose_host() -> None:

@@ -154,7 +154,6 @@ class _Seen:
         match line:
             case {"outcome": outcome}:
                 self.outcomes[outcome["id"]] = Outcome(**outcome)
-                told(outcome["id"])
             case {"told": text}:
                 told(text)
             case {"pid": pid}:
@@ -172,11 +171,15 @@ class _Seen:
 
     def end(self, child: socket.socket) -> None:
         """Kill the child and all that it started, a build under way among it; wait until it is gone."""
+        self._kill()
         for line in _lines(child, time.monotonic() + 5):
             self.take(line, lambda _text: None)
-            if self.pid:  # the first thing that it tells; until then it is still being forked
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self.pid, signal.SIGKILL)
+            self._kill()  # its id is the first thing that it tells; until then it is still being forked
+
+    def _kill(self) -> None:
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
@@ -264,6 +267,8 @@ def _outlive(channel: socket.socket, session: str) -> None:
     can make anything new meanwhile."""
     with contextlib.suppress(OSError):
         channel.recv(1)
+    if build := sys.modules.get("grader.build"):
+        build.cancel()
     os.execv(sys.executable, [sys.executable, "-m", "grader.sweep", session])  # noqa: S606
 
 

@@ -195,6 +195,17 @@ def test_a_grader_that_is_killed_leaves_nothing_either(lab: Path, engine: docker
     wait_until(lambda: inventory(engine) == before)
 
 
+def test_a_build_is_given_up_with_its_grader(lab: Path, engine: docker.DockerClient) -> None:
+    written(lab, f"RUN echo {lab} && sleep 6")
+    before = inventory(engine)
+    process = start_grader(lab)
+    time.sleep(2.5)
+    process.kill()
+    process.communicate()
+    time.sleep(7)  # by when it would have been built
+    wait_until(lambda: inventory(engine) == before)
+
+
 def start_grader(lab: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "grader", "check", str(lab)],
