@@ -50,11 +50,12 @@ def test_non_root(app: Running, seen: Seen) -> None:
         user=user,
         processes=[p.command for p in roots],
     )
+    uids = sorted(frozenset[int]().union(*(p.uids for p in processes)))
     seen(
         _("{count} process(es), none as root (uid {uids}).").format(
-            count=len(processes), uids=", ".join(sorted({str(p.uid) for p in processes}))
+            count=len(processes), uids=", ".join(map(str, uids))
         ),
-        uids=sorted({p.uid for p in processes}),
+        uids=uids,
     )
 
 

@@ -56,12 +56,24 @@ def build(
                 ),
                 _("A registry, the network or the engine did not answer. Try again later."),
             ) from failure
+        if too_old(failure.output, _dockerfile(directory)):
+            raise Trouble(
+                _("This engine's builder is too old for this Dockerfile, which newer ones build."),
+                _("Grade it with a newer Docker (23 or later)."),
+            ) from failure
         raise
     found = engine.inspect(engine.tag)
     if found is None:
         raise Trouble(_("The engine does not have the image that it has just built."))
     engine.keeps = found["Id"] in nameless
     return str(found["Id"])
+
+
+def _dockerfile(directory: Path) -> str:
+    for name in ("Dockerfile", "dockerfile"):
+        if (directory / name).is_file():
+            return (directory / name).read_text("utf-8", "replace")
+    return ""
 
 
 def _clients() -> Iterator[str]:
@@ -192,6 +204,36 @@ _INDEX = re.compile(
 
 
 def not_the_students(output: str) -> str | None:
-    """The line that shows that a build failed through a network, a registry or the engine; else None."""
-    found = _OURS.search(output) or _INDEX.search(output)
+    """The line that shows that a build failed through a network, a registry or the engine; else None.
+
+    What a RUN step prints is the student's to say, but for a package index that could not be reached to the end;
+    the builder repeats it between dashes.
+    """
+    text = re.sub(r"^------\n.*?^------$", "", output, flags=re.MULTILINE | re.DOTALL)
+    steps = re.findall(r"^#(\d+) ERROR", text, re.MULTILINE)
+    said = "\n".join(line for line in text.splitlines() if not re.match(r"#\d+ (?!ERROR)", line))
+    found = _OURS.search(said)
+    if not found and steps and (step := _lines_of(steps[-1], text)) and _GAVE_UP.search(step):
+        found = _INDEX.search(step)
     return re.sub(r"^(?:#\d+ )?(?:ERROR: )?", "", found[0].strip()) if found else None
+
+
+_GAVE_UP = re.compile(
+    r"No matching distribution|Could not fetch URL|Max retries|Failed to fetch|unable to fetch"
+)
+
+
+def _lines_of(step: str, output: str) -> str:
+    """What a step printed; nothing where it asks an index of its own choice."""
+    lines = [line for line in output.splitlines() if line.startswith(f"#{step} ")]
+    own = any(re.search(r" RUN .*(?:--(?:extra-)?index-url|\s-i\s)", line) for line in lines)
+    return "" if own else "\n".join(lines)
+
+
+def too_old(output: str, dockerfile: str) -> bool:
+    """Whether the builder does not know what a current one does: heredocs, and the flags of COPY."""
+    heredoc = re.search(r"^\s*(?:RUN|COPY|ADD)\b.*<<-?['\"]?\w+", dockerfile, re.MULTILINE | re.IGNORECASE)
+    return bool(
+        re.search(r"unknown flag: (?:link|parents|exclude|checksum|keep-git-dir)", output, re.IGNORECASE)
+        or (heredoc and re.search(r"unknown instruction", output, re.IGNORECASE))
+    )

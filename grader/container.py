@@ -43,11 +43,13 @@ def engine_trouble(doing: str) -> Iterator[None]:
 class Process:
     """One process of a container, as the engine's host sees it.
 
-    `caught` and `blocked` are its signal masks (bit n-1 is signal n), None where the host's ps has none.
+    `uids` are its real, effective and saved user ids: it may become any of them. `caught` and `blocked` are its
+    signal masks (bit n-1 is signal n), None where the host's ps has none.
     """
 
     pid: int
-    uid: int
+    parent: int
+    uids: frozenset[int]
     command: str
     caught: int | None = None
     blocked: int | None = None
@@ -126,9 +128,9 @@ class App:
         """All processes, seen by the engine's host: nothing inside takes part."""
         with engine_trouble(_("listing processes")):
             try:
-                top = self._api.top(self.id, "-eo pid,uid,caught,blocked,args")
+                top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,caught,blocked,args")
             except docker.errors.APIError:  # a ps without signal masks
-                top = self._api.top(self.id, "-eo pid,uid,args")
+                top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,args")
         titles = [t.upper() for t in top["Titles"]]
         return [_process(dict(zip(titles, row, strict=False))) for row in top["Processes"] or ()]
 
@@ -239,7 +241,8 @@ def _seconds(stamp: str) -> float:
 def _process(row: Mapping[str, str]) -> Process:
     masks = {k: int(row[k.upper()], 16) for k in ("caught", "blocked") if k.upper() in row}
     command = row.get("COMMAND") or row.get("CMD") or ""
-    return Process(pid=int(row["PID"]), uid=int(row["UID"]), command=command, **masks)
+    uids = frozenset(int(row[title]) for title in ("RUID", "EUID", "SUID"))
+    return Process(int(row["PID"]), int(row["PPID"]), uids, command, **masks)
 
 
 def _listening(tables: str) -> list[Listener]:

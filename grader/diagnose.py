@@ -96,6 +96,13 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
                 name=one_line(found[2].partition(":")[0], 40)
             ),
         )
+    if re.search(
+        r"uids and gids must be in range|cannot mount volume over existing file|invalid volume spec", said
+    ):
+        return (
+            _("The container cannot be started: {said}").format(said=quoted(said, 200)),
+            _("Check USER and VOLUME in the Dockerfile."),
+        )
     if re.search(r"exec format error", said, re.IGNORECASE):
         return _wrong_format(command)
     if found := re.search(
@@ -370,9 +377,11 @@ _MISSING = re.compile(
 )
 
 
-def missing_command(probe: Probe) -> str | None:
-    """The command that a health check calls and the image does not have; then no waiting will mend it."""
-    if probe.exit_code not in (126, 127, -1, 1):
+def missing_command(probe: Probe, test: Sequence[str]) -> str | None:
+    """The command that a health check calls and the image does not have; then no waiting will mend it. None
+    where it has another one to fall back on."""
+    rest = re.sub(r"\|\|\s*exit\s+\d+\s*$", "", spoken(test) if test else "")
+    if probe.exit_code not in (126, 127, -1, 1) or re.search(r"\|\||;", rest):
         return None
     found = _MISSING.search(probe.output)
     return found["name"] if found else None
@@ -387,7 +396,7 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             _("It must end by itself within its timeout of {timeout:g} s.").format(timeout=timeout),
         )
     said = one_line(probe.output, 200)
-    if name := missing_command(probe):
+    if name := missing_command(probe, test):
         better = _("python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')\"")
         return (
             _("{name}: not found in this image, so the health check {text} can never succeed.").format(

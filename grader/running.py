@@ -85,7 +85,14 @@ class Running:
         if not listeners:
             return False
         here = [x for x in listeners if x.port == self.app.port]
-        return all(x.loopback for x in here) if here else up > 5 and any(not x.loopback for x in listeners)
+        if here:
+            return all(x.loopback for x in here)
+        return up > max(5, self.grace) and any(not x.loopback for x in listeners)
+
+    @property
+    def grace(self) -> float:
+        """Seconds that the image itself asks to be given before it is judged, as far as the first answer may take."""
+        return min(self.facts.health_seconds("StartPeriod", 0.0), self.timeouts.start)
 
     def ask(self, route: Route) -> probe.Answer:
         """The answer to `route`, asked again for as long as a wrong one may still turn right.
@@ -100,7 +107,8 @@ class Running:
                 fault = probe.mismatch(route, answer)
                 if fault is None:
                     return answer
-                if time.monotonic() > until:
+                patience = max(until, self.started + self.grace) if answer.status == 503 else until
+                if time.monotonic() > patience:
                     raise Fault(
                         *diagnose.why_wrong_answer(route, answer, fault),
                         evidence={"status": answer.status, "body": answer.text[:2000]},
@@ -152,10 +160,9 @@ class Running:
             )
         timeout = self.facts.health_seconds("Timeout", 30.0)
         retries = int((self.facts.config.get("Healthcheck") or {}).get("Retries") or 3)
-        declared = self.facts.health_seconds("StartPeriod", 0.0)
         ready = self.answered or time.monotonic()
-        patience = ready + min(max(declared, self.timeouts.settle), self.timeouts.start)
-        give_up = time.monotonic() + self.timeouts.start + 2 * timeout
+        patience = ready + max(self.grace, self.timeouts.settle)
+        give_up = time.monotonic() + self.timeouts.start + 2 * min(timeout, 60)
         failed: dict[float, Probe] = {}
         while True:
             state = self.alive()
@@ -163,7 +170,7 @@ class Running:
                 return next((p for p in reversed(state.probes) if p.exit_code == 0), Probe(0, 0, 0, ""))
             failed |= {p.start: p for p in state.probes if p.exit_code != 0}
             last = failed[max(failed)] if failed else None
-            hopeless = last is not None and diagnose.missing_command(last) is not None
+            hopeless = last is not None and diagnose.missing_command(last, test) is not None
             enough = len(failed) >= retries and time.monotonic() > patience
             if hopeless or enough or time.monotonic() > give_up:
                 break
@@ -220,14 +227,27 @@ class Running:
     def processes(self) -> tuple[list[Process], list[Process]]:
         """All processes, and those that run as root inside; looked at again while an entrypoint may still
         step down."""
-        until = (self.answered or time.monotonic()) + self.timeouts.settle
+        until = time.monotonic() + self.timeouts.settle
         while True:
-            processes = self._processes = self.app.processes()
-            roots = [p for p in processes if p.uid == self.app.root_uid]
+            processes = self._processes = self._own(self.app.processes())
+            roots = [p for p in processes if self.app.root_uid in p.uids]
             if (processes and not roots) or time.monotonic() > until:
                 return processes, roots
             self.alive()
             time.sleep(0.1)
+
+    def _own(self, processes: list[Process]) -> list[Process]:
+        """Those that descend from PID 1: a run of the health check is the engine's, and comes and goes."""
+        own, parents = {self.alive().pid}, {p.pid: p.parent for p in processes}
+        if not own & parents.keys():
+            return processes
+        for pid in parents:
+            line = [pid]
+            while line[-1] in parents and line[-1] not in own and len(line) <= len(parents):
+                line.append(parents[line[-1]])
+            if line[-1] in own:
+                own.update(line)
+        return [p for p in processes if p.pid in own]
 
     _processes: list[Process] = []  # noqa: RUF012 - replaced, never changed
 

@@ -40,7 +40,7 @@ def submission_of(target: str, submission_id: str | None = None) -> Submission:
     """What `target` names: a directory with a Dockerfile, or an image. Misuse where it is neither."""
     path = Path(target).expanduser()
     if target and path.is_dir():
-        if not (path / "Dockerfile").is_file():
+        if not any((path / name).is_file() for name in ("Dockerfile", "dockerfile")):  # docker takes either
             raise Misuse(f"{target}: there is no Dockerfile in this directory")
         return Submission(submission_id or path.resolve().name, str(path.resolve()), "directory")
     if target and path.exists():

@@ -78,7 +78,7 @@ def test_any_other_probe_is_tried_out(test: list[str]) -> None:
 )  # fmt: skip
 def test_a_missing_command_is_named(output: str, code: int) -> None:
     probe = Probe(1, 2, code, output)
-    assert diagnose.missing_command(probe) == "curl"
+    assert diagnose.missing_command(probe, ["CMD-SHELL", "curl -f x || exit 1"]) == "curl"
     message, hint = diagnose.why_unhealthy(["CMD-SHELL", "curl -f localhost"], probe, 5000, 3)
     assert message.startswith("curl: not found in this image")
     assert "python -c" in (hint or "")
@@ -86,7 +86,7 @@ def test_a_missing_command_is_named(output: str, code: int) -> None:
 
 def test_a_404_of_the_application_is_not_taken_for_a_missing_command() -> None:
     probe = Probe(1, 2, 1, "wget: server returned error: HTTP/1.0 404 Not Found")
-    assert diagnose.missing_command(probe) is None
+    assert diagnose.missing_command(probe, ["CMD-SHELL", "wget x"]) is None
     test = ["CMD-SHELL", "wget -q -O- http://localhost:5000/healthz"]
     assert "/healthz" in (diagnose.why_unhealthy(test, probe, 5000, 3)[1] or "")
 
@@ -202,8 +202,9 @@ def test_why_a_container_died() -> None:
         "#2 ERROR: failed to do request: Head \"https://registry-1.docker.io/v2/\": dial tcp: lookup x: no such host",
         "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.",
         "write /layer: no space left on device",
-        "WARNING: Retrying after connection broken by 'NewConnectionError(': Temporary failure in name resolution"
-        "')': /simple/flask/",
+        "#7 3.2 WARNING: Retrying after connection broken by 'NewConnectionError(': Temporary failure in name"
+        " resolution')': /simple/flask/\n#7 4.0 ERROR: No matching distribution found for flask\n"
+        "#7 ERROR: exit code: 1",
         "toomanyrequests: You have reached your pull rate limit.",
     ],
 )  # fmt: skip
@@ -219,6 +220,12 @@ def test_a_build_that_failed_through_us(output: str) -> None:
         'failed to compute cache key: "/app.py" not found: not found',
         "dockerfile parse error on line 3: unknown instruction: RUNN",
         "curl: (6) Could not resolve host: my.server.example",
+        "#5 [2/2] RUN echo toomanyrequests; exit 1\n#5 0.2 toomanyrequests\n#5 ERROR: exit code: 1\n"
+        "------\n > [2/2] RUN echo toomanyrequests; exit 1:\n0.2 toomanyrequests\n------",
+        "#5 [2/2] RUN pip install --index-url https://my.example/simple/ flask\n"
+        "#5 1.0 WARNING: Retrying after 'NewConnectionError(...)': /simple/flask/\n"
+        "#5 2.0 ERROR: No matching distribution found for flask\n#5 ERROR: exit code: 1",
+        "#5 1.0 WARNING: Retrying after 'NewConnectionError(...)': /simple/flask/\n#5 ERROR: exit code: 1",
     ],
 )
 def test_a_build_that_failed_through_its_dockerfile(output: str) -> None:
