@@ -223,9 +223,11 @@ def why_no_answer(
         )
     others = [x for x in listeners or () if x.address != "127.0.0.11"]  # the engine's own name server
     if others:
-        seen = ", ".join(dict.fromkeys(str(x.port) for x in others[:5]))
+        seen = ", ".join(
+            f"[{x.address}]:{x.port}" if ":" in x.address else f"{x.address}:{x.port}" for x in others[:5]
+        )
         return (
-            _("Nothing listens on port {port}; the application listens on port {seen}.").format(
+            _("Nothing listens on port {port}; the application listens on {seen}.").format(
                 port=port, seen=seen
             ),
             _("Make it listen on 0.0.0.0:{port}: app.run(host='0.0.0.0', port={port}).").format(port=port),
