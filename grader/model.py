@@ -61,6 +61,17 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class Student:
+    """A line of the roster. `target` is the image to grade, `columns` the line as it stood: header → cell."""
+
+    id: str
+    target: str
+    name: str = ""
+    email: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Size:
     """Bytes. `compressed` is what a registry stores; `unpacked` is the sum over the history."""
 
@@ -131,3 +142,29 @@ class Result:
     duration: float
     engine: Engine | None
     grader: str
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What several submissions have in common beyond the base image and the starter: a fact, no verdict.
+
+    `layers` are diff IDs, `size` their compressed bytes; `digest` is set where the whole image is the same.
+    """
+
+    submissions: tuple[str, ...]
+    layers: tuple[str, ...]
+    size: int
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Gradebook:
+    """A class and its results: one for each student of the roster, in its order. `columns` are the roster's.
+
+    Who has not been graded yet has a result as well: `ungraded`, every check `error`.
+    """
+
+    columns: tuple[str, ...]
+    students: tuple[Student, ...]
+    results: tuple[Result, ...]
+    shared: tuple[Shared, ...] = ()
