@@ -237,7 +237,8 @@ def work(job: bytes, channel: socket.socket) -> None:
             channel.sendall(json.dumps(line).encode() + b"\n")
 
     send(pid=os.getpid())
-    threading.Thread(target=_outlive, args=(channel, session), daemon=True).start()
+    over = threading.Event()
+    threading.Thread(target=_outlive, args=(channel, session, over), daemon=True).start()
     use(options.lang)
     from .case import Case
 
@@ -257,16 +258,19 @@ def work(job: bytes, channel: socket.socket) -> None:
         try:
             if not options.keep:
                 case.close()
+            over.set()
             send(clean=True)
         except Trouble as error:
             send(trouble=str(error))
 
 
-def _outlive(channel: socket.socket, session: str) -> None:
+def _outlive(channel: socket.socket, session: str, over: threading.Event) -> None:
     """When the parent is gone, killed perhaps, become a process that only cleans up: no thread of this one
     can make anything new meanwhile."""
     with contextlib.suppress(OSError):
         channel.recv(1)
+    if over.is_set():  # it has its result, and needs no more
+        return
     if build := sys.modules.get("grader.build"):
         build.cancel()
     os.execv(sys.executable, [sys.executable, "-m", "grader.sweep", session])  # noqa: S606
