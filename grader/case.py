@@ -172,7 +172,7 @@ class Case:
             if not self.options.credentials:
                 raise
             with contextlib.suppress(Fault):
-                return self._resolve(registry.Client(timeout=10.0, deadline_s=60.0, credentials=_stored))
+                return self._resolve(registry.Client(timeout=10.0, deadline_s=60.0, credentials=stored_login))
             raise
 
     # --- facts, before anything runs ---
@@ -291,11 +291,12 @@ class Case:
                 remote.manifest_digest,
                 self.assignment.platform,
                 self.assignment.timeouts.pull,
-                _stored(self.reference().registry or "") if client else None,
+                stored_login(self.reference().registry or "") if client else None,
             )
             facts = replace(facts, id=pulled)
-        self._unpacked = sum(int(e.get("Size") or 0) for e in engine.history(str(facts.id)))
-        return facts
+        unpacked = [int(e.get("Size") or 0) for e in reversed(engine.history(str(facts.id)))]
+        self._unpacked = sum(unpacked)
+        return facts.weighed(unpacked) if self.is_remote else facts
 
     @stage
     def app(self) -> Running:
@@ -305,7 +306,9 @@ class Case:
         engine = self.engine()
         if not (self.is_remote or self.is_directory):
             self.facts()  # before anything is made for an image that is not there
-        if kind == "isolated":  # made while the image is looked at: it takes as long
+        if kind == "isolated" and self.options.network:
+            kind = self.options.network
+        elif kind == "isolated":  # made while the image is looked at: it takes as long
             network = Future()
             threading.Thread(target=_into, args=(network, lambda: engine.network(kind)), daemon=True).start()
         from . import diagnose
@@ -344,7 +347,7 @@ class Case:
         with self._lock:
             future = self._stages.get("engine")
         if future and not future.exception():
-            future.result().close()
+            future.result().close(hold=self.options.hold and self.is_remote)
 
 
 def _into(future: Future[Any], work: Callable[[], Any]) -> None:
@@ -354,7 +357,7 @@ def _into(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_exception(error)
 
 
-def _stored(host: str) -> tuple[str, str] | None:
+def stored_login(host: str) -> tuple[str, str] | None:
     """The user's own `docker login` for a registry: only ever used when asked for with --credentials."""
     import docker.auth
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__, assignment, i18n
-from .model import Misuse, Result, Trouble
-from .report import FORMATS, prepare, render
+from .model import Gradebook, Misuse, Result, Trouble
+from .report import CLASS_FORMATS, FORMATS, prepare, render
 from .text import one_line
 
 if TYPE_CHECKING:
@@ -40,11 +40,17 @@ def run(arguments: Sequence[str], warm: Warm | None = None) -> int:
         return _say(str(error), MISUSE)
     except Trouble as error:
         return _say(error.message + (f" {error.hint}" if error.hint else ""), UNGRADED)
-    except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted; nothing is left behind", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        said = str(error.__cause__ or error)  # click makes its own of an interrupt
+        return _say(said or "interrupted; nothing is left behind", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return UNGRADED
+    except Exception:  # a bug of ours never looks like a check that failed
+        import traceback
+
+        traceback.print_exc()
+        return _say("this is a bug of the grader, and says nothing about any submission", UNGRADED)
     finally:
         if warm:
             warm.close()
@@ -64,10 +70,15 @@ class Report(click.ParamType[tuple[str, Path | None]]):
 
     name = "format[=path]"
 
+    def __init__(self, formats: Sequence[str] = FORMATS) -> None:
+        self._formats = formats
+
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Path | None]:
         form, equals, path = value.partition("=")
-        if form not in FORMATS:
-            self.fail(f"unknown format {form!r}; one of {', '.join(FORMATS)}", param, ctx)
+        if form not in self._formats:
+            self.fail(f"unknown format {form!r}; one of {', '.join(self._formats)}", param, ctx)
+        if form == "moodle" and not Path(path).is_file():
+            self.fail("moodle=PATH needs the worksheet downloaded from Moodle, to fill it in", param, ctx)
         if not equals:
             return form, None
         if not path:
@@ -214,6 +225,117 @@ def _live() -> Any:
     from .report.live import live
 
     return live()
+
+
+# --- a class ----------------------------------------------------------------------------------------
+
+_class_reports = click.option(
+    "--report", "reports", type=Report(CLASS_FORMATS), multiple=True, metavar="FORMAT[=PATH]",
+    help=f"One of {', '.join(CLASS_FORMATS)}; repeatable. moodle=PATH fills in a worksheet from Moodle.",
+)  # fmt: skip
+
+
+class Bytes(click.ParamType[int]):
+    """`20 GB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        try:
+            return assignment.size_in_bytes(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a size such as 20 GB", param, ctx)
+
+
+@main.command()
+@click.argument("roster_file", metavar="ROSTER", type=click.Path(path_type=Path))
+@click.option("--out", "folder", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+              help="Where the journal, the gradebook, the report and the feedback go.")  # fmt: skip
+@_assignment
+@click.option("--jobs", type=click.IntRange(1, 64), default=lambda: 2 * (os.cpu_count() or 2), metavar="N",
+              help="How many to grade at once (default: two for each processor).")  # fmt: skip
+@click.option("--disk", type=Bytes(), default="10 GB", metavar="SIZE", help="What pulled images may take.")
+@click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
+@click.option("--retry-errors", is_flag=True, help="Grade the ungraded only.")
+@click.option(
+    "--regrade", is_flag=True, help="Grade all again; no grade is replaced before you have seen it."
+)
+@click.option("--yes", is_flag=True, help="With --regrade: replace the grades that change.")
+@_class_reports
+@click.option(
+    "--credentials", is_flag=True, help="Use your own `docker login` for images that are not public."
+)
+@_lang
+@click.option("--timeout", type=click.FloatRange(min=1), metavar="S", help="Seconds for each submission.")
+@click.option("--runtime", metavar="NAME", help="The engine's runtime to use, such as runsc.")
+def batch(roster_file: Path, folder: Path, assignment_file: Path, jobs: int, disk: int, dask: str | None,
+          retry_errors: bool, regrade: bool, yes: bool, reports: Any, credentials: bool, lang: str,
+          timeout: float | None, runtime: str | None) -> int:  # fmt: skip
+    """Grade the class listed in ROSTER, a CSV file, into DIR. Given again, it goes on where it stopped."""
+    from . import roster
+    from .batch import Mode
+    from .course import Plan, graded
+    from .options import Options
+    from .report.course import Terminal, summary
+
+    if regrade and retry_errors:
+        raise click.UsageError("--regrade grades all, --retry-errors the ungraded only: choose one")
+    i18n.use(lang)
+    asked = assignment.load(assignment_file)
+    listed = roster.load(roster_file, asked)
+    mode: Mode = "regrade" if regrade else "retry-errors" if retry_errors else "resume"
+    options = Options(credentials=credentials, lang=lang, runtime=runtime)
+    plan = Plan(jobs, disk, mode, options, timeout, dask)
+    with Terminal(yes) as terminal:
+        try:
+            with graded(folder, listed, asked, plan, terminal) as ended:
+                _write_class(reports, ended.book)
+                _print("\n".join(summary(ended, folder)))
+                return UNGRADED if ended.verdicts["ungraded"] else PASSED
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(terminal.interrupted()) from None
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@_class_reports
+@_lang
+def report(folder: Path, reports: Any, lang: str) -> int:
+    """Write the reports of a class that `grader batch` graded into DIR, from its journal, running nothing.
+
+    Without --report: all that stands in DIR is made again.
+    """
+    from contextlib import closing
+
+    from . import folder as outputs
+    from .store import Journal
+
+    i18n.use(lang)
+    with closing(Journal(folder)) as journal:
+        book = outputs.book_of(journal)
+        if not reports:
+            outputs.write(folder, book)
+        _write_class(reports, book)
+    return PASSED
+
+
+def _write_class(reports: Sequence[tuple[str, Path | None]], book: Gradebook) -> None:
+    from .folder import aside
+    from .report import moodle, render_class
+
+    for form, path in reports:
+        if form == "moodle" and path:
+            filled, notes = moodle.fill(path.read_bytes(), book)
+            aside(path, filled)
+            for note in notes:
+                _say(note, PASSED)
+        elif path:
+            aside(path, [render_class(form, book)])
+        else:
+            _print(render_class(form, book))
+
+
+# --- the catalogue, and this machine ----------------------------------------------------------------
 
 
 @main.command()

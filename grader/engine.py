@@ -158,11 +158,12 @@ class Engine:
         with engine_trouble(_("naming an image")):
             self.api.tag(image, REPOSITORY, self.session)
 
-    def disown(self, keep: bool = False) -> None:
-        """Take this session's name off its image, and with the last name the image. `keep`: the image was
-        there before, without any name; while it runs, the engine takes off the name alone."""
+    def disown(self, keep: bool = False, session: str | None = None) -> None:
+        """Take the session's name (this one's, unless given) off its image, and with the last name the image.
+        `keep`: the image was there before, without any name; while it runs, the engine takes off the name alone."""
+        name = f"{REPOSITORY}:{session}" if session else self.tag
         with engine_trouble(_("removing an image")), contextlib.suppress(docker.errors.NotFound):
-            self.api.remove_image(self.tag, force=keep)
+            self.api.remove_image(name, force=keep)
 
     keeps = False  # the image built was there before, without a name
 
@@ -258,8 +259,9 @@ class Engine:
         threading.Thread(target=run, daemon=True).start()
         return future
 
-    def close(self) -> None:
-        """Remove what this session made; nothing that was there before. Raises Trouble."""
+    def close(self, hold: bool = False) -> None:
+        """Remove what this session made, but for its image if that is to `hold`; nothing that was there before.
+        Raises Trouble."""
         with engine_trouble(_("cleaning up")):
             if self._container:
                 with contextlib.suppress(docker.errors.NotFound):
@@ -267,7 +269,7 @@ class Engine:
             if self._released:
                 self._released.result()
             self._remove_network()
-            if not self.keeps:
+            if not (self.keeps or hold):
                 self.disown()
         self.client.close()
 

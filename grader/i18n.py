@@ -19,6 +19,11 @@ def use(language: str) -> None:
     _catalogue = _gettext.translation("grader", LOCALE, [language], fallback=True)
 
 
+def language() -> str:
+    """What is spoken, as HTML calls it."""
+    return _catalogue.info().get("language", "en")
+
+
 def _(message: str) -> str:
     """`message` in the language in use. Fill in values after, with `.format()`."""
     return _catalogue.gettext(message) if message else ""

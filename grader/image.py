@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from .model import Layer, Size
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,28 @@ class Facts:
     def steps(self) -> tuple[Step, ...]:
         """The steps that made a layer."""
         return tuple(step for step in self.history if step.layer)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, lowest first. A base image ends with its CMD or ENTRYPOINT: what was made before the last
+        one that layers follow came with FROM."""
+        if len(self.steps) != len(self.diff_ids):
+            return tuple(Layer(d, Size(), base=False) for d in self.diff_ids)
+        made = [step for step in self.history if step.layer or step.keyword in ("CMD", "ENTRYPOINT")]
+        while made and not made[-1].layer:
+            made.pop()
+        own = next((n for n, step in enumerate(reversed(made)) if not step.layer), 0)
+        first = len(self.steps) - own if own else 0
+        return tuple(
+            Layer(diff_id, Size(step.compressed, step.unpacked), base=n < first)
+            for n, (diff_id, step) in enumerate(zip(self.diff_ids, self.steps, strict=True))
+        )
+
+    def weighed(self, unpacked: Sequence[int]) -> Facts:
+        """With the unpacked bytes of each step, oldest first, where there are as many."""
+        if len(unpacked) != len(self.history):
+            return self
+        steps = (replace(s, unpacked=n) for s, n in zip(self.history, unpacked, strict=True))
+        return replace(self, history=tuple(steps))
 
 
 _METADATA = frozenset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -80,14 +80,31 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A layer of an image. `diff_id` names its content (OCI image spec, config.md), `size` is in bytes; `base`:
+    it came with FROM, as far as the image's history tells."""
+
+    diff_id: str
+    size: Size
+    base: bool
+
+
+@dataclass(frozen=True)
 class Image:
-    """What was graded. `digest` is the registry's (None for a local image), `id` the engine's."""
+    """What was graded. `digest` is the registry's (None for a local image), `id` the engine's; `layers`, lowest
+    first, are known where the image was reached."""
 
     reference: str | None = None
     digest: str | None = None
     id: str | None = None
     platform: str | None = None
     size: Size = Size()
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def identity(self) -> str | None:
+        """What the grade is of: the registry's digest, or else the engine's id."""
+        return self.digest or self.id
 
 
 @dataclass(frozen=True)
@@ -165,6 +182,6 @@ class Gradebook:
     """
 
     columns: tuple[str, ...]
-    students: tuple[Student, ...]
-    results: tuple[Result, ...]
+    students: Sequence[Student]
+    results: Sequence[Result]
     shared: tuple[Shared, ...] = ()

@@ -25,7 +25,19 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .assignment import CHECKS, Assignment, score
 from .i18n import _, use
-from .model import Engine, Fault, Image, Misuse, Outcome, Result, Size, Submission, Trouble
+from .model import (
+    Engine,
+    Fault,
+    GraderError,
+    Image,
+    Layer,
+    Misuse,
+    Outcome,
+    Result,
+    Size,
+    Submission,
+    Trouble,
+)
 from .reference import MalformedReference, Reference
 from .warm import Warm
 
@@ -34,6 +46,11 @@ if TYPE_CHECKING:
     from .options import Options
 
 Told = Callable[[str], None]
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class Stopped(GraderError):
+    """The grading was given up because the whole run was."""
 
 
 def submission_of(target: str, submission_id: str | None = None) -> Submission:
@@ -55,32 +72,9 @@ def submission_of(target: str, submission_id: str | None = None) -> Submission:
 
 
 def new_session() -> str:
-    """A name for what one grading makes on the engine: who made it can be told from it."""
-    return f"{os.getpid()}-{_started(os.getpid())}-{os.urandom(4).hex()}"
-
-
-def is_dead(session: str) -> bool:
-    """Whether the process that a session's name tells of has ended (on this machine)."""
-    pid, _dash, rest = session.partition("-")
-    return pid.isdigit() and _started(int(pid)) != rest.partition("-")[0]
-
-
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks: with its id it names a process for good (proc(5), stat)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return "0" if _alive(pid) else "gone"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    """A name for what one grading makes on the engine. That of a class run is the first part of all its gradings':
+    `RUN.1`, `RUN.2`, …"""
+    return f"{os.getpid()}-{os.urandom(8).hex()}"
 
 
 # --- the asking side --------------------------------------------------------------------------------
@@ -93,14 +87,15 @@ def grade(
     warm: Warm,
     told: Told = lambda _text: None,
     timeout: float | None = None,
+    session: str | None = None,
 ) -> Result:
     """Grade one submission. Whatever happens, a Result comes back within `timeout` seconds (the assignment's
     `timeouts.total` unless given) and a few for cleaning up; what could not be told is `error`.
 
-    Raises Misuse where a local target is not there. KeyboardInterrupt goes through, with nothing left behind.
-    `told` gets a line on what is being done.
+    Raises Misuse where a local target is not there, Stopped where `warm` was stopped meanwhile. KeyboardInterrupt
+    goes through. Nothing is left behind either way. `told` gets a line on what is being done.
     """
-    session = new_session()
+    session = session or new_session()
     began, started_at = time.monotonic(), datetime.now(UTC)
     deadline = began + (timeout or assignment.timeouts.total)
     seen = _Seen()
@@ -118,6 +113,8 @@ def grade(
             if not seen.clean:
                 seen.end(child)
                 _sweep(session, seen)
+    if warm.stopped and not seen.clean:
+        raise Stopped("stopped")
     if seen.misuse:
         raise Misuse(seen.misuse)
     late = time.monotonic() >= deadline
@@ -131,10 +128,22 @@ def grade(
         score=points,
         max_score=best,
         checks=checks,
-        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        started_at=started_at.strftime(STAMP),
         duration=round(time.monotonic() - began, 3),
         engine=seen.engine,
         grader=__version__,
+    )
+
+
+def ungraded(submission: Submission, assignment: Assignment, message: str) -> Result:
+    """The result of a submission of which nothing could be told, and why."""
+    seen = _Seen()
+    seen.trouble = message
+    checks = _complete(assignment, seen, late=False, seconds=0)
+    verdict, points, best = score(checks)
+    now = datetime.now(UTC).strftime(STAMP)
+    return Result(
+        assignment.ref, submission, None, verdict, points, best, checks, now, 0.0, None, __version__
     )
 
 
@@ -159,7 +168,7 @@ class _Seen:
             case {"pid": pid}:
                 self.pid = pid
             case {"image": image}:
-                self.image = Image(**{**image, "size": Size(**image["size"])})
+                self.image = _image(image)
             case {"engine": engine}:
                 self.engine = Engine(**engine)
             case {"misuse": text}:
@@ -180,6 +189,11 @@ class _Seen:
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+
+
+def _image(sent: dict[str, Any]) -> Image:
+    layers = tuple(Layer(**{**layer, "size": Size(**layer["size"])}) for layer in sent["layers"])
+    return Image(**{**sent, "size": Size(**sent["size"]), "layers": layers})
 
 
 def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
@@ -301,26 +315,45 @@ _UNUSED = [
 ]
 
 
-def _run_checks(case: Case, tell: Callable[[Outcome], None]) -> None:
-    import pytest
-
-    from .plugin import given
-
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
-    extra = case.assignment.extra
-    arguments = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
+def _arguments(extra: Path | None) -> list[str]:
+    shared = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
     if extra:
-        arguments += [
+        return [
+            *shared,
             str(extra),
             f"--confcutdir={extra}",
             "-p",
             "no:cacheprovider",
             "--import-mode=importlib",
         ]
-    else:
-        arguments += ["--noconftest", "--assert=plain", "--capture=no", *(f"-pno:{name}" for name in _UNUSED)]
+    unused = (f"-pno:{name}" for name in _UNUSED)
+    return [*shared, "--noconftest", "--assert=plain", "--capture=no", *unused]
+
+
+def _run_checks(case: Case, tell: Callable[[Outcome], None]) -> None:
+    import pytest
+
+    from .plugin import given
+
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
     with given(case, tell) as plugin:
-        pytest.main(arguments, plugins=[plugin])
+        pytest.main(_arguments(case.assignment.extra), plugins=[plugin])
+
+
+def rehearse() -> None:
+    """Load all that grading needs, pytest's plugins and the checks among it, for the children to have it."""
+    import gc
+    import io
+
+    import pytest
+    import testcontainers.core.container  # noqa: F401
+
+    from . import diagnose, layers, registry, running  # noqa: F401
+
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        pytest.main([*_arguments(None), "--collect-only"])  # ends at once: there is no submission
+    gc.freeze()
 
 
 def _describe(case: Case, send: Callable[..., None]) -> None:
@@ -329,7 +362,7 @@ def _describe(case: Case, send: Callable[..., None]) -> None:
         facts = case.facts()
         with contextlib.suppress(Fault, Trouble):
             facts = case.local()
-        image = Image(facts.reference, facts.digest, facts.id, facts.platform, case.sizes())
+        image = Image(facts.reference, facts.digest, facts.id, facts.platform, case.sizes(), facts.layers())
         send(image=asdict(image))
     with contextlib.suppress(Fault, Trouble):
         send(engine=asdict(case.engine().info))

@@ -11,23 +11,27 @@ import os
 import signal
 import socket
 import sys
+from weakref import WeakSet
 
 
 class Warm:
     """The owner's side. Safe to use from several threads once made.
 
-    `fresh`: begin with a new interpreter. A process that has hardly begun may as well be forked as it is.
+    `fresh`: begin with a new interpreter, and load all that a job may need. A process that has hardly begun may as
+    well be forked as it is. `run`: a session to sweep at the end, whichever way the owner ends.
     """
 
-    def __init__(self, fresh: bool = True) -> None:
+    def __init__(self, fresh: bool = True, run: str = "") -> None:
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._jobs: WeakSet[socket.socket] = WeakSet()
+        self.stopped = False
         self._pid = os.fork()
         if self._pid == 0:
             self._here.close()
             os.setsid()  # Ctrl-C is the owner's to hear
             if fresh:
                 there.set_inheritable(True)
-                os.execv(sys.executable, [sys.executable, "-m", "grader.warm", str(there.fileno())])  # noqa: S606
+                os.execv(sys.executable, [sys.executable, "-m", "grader.warm", str(there.fileno()), run])  # noqa: S606
             _serve(there)
         there.close()
 
@@ -39,35 +43,60 @@ class Warm:
         here, there = socket.socketpair()
         with there:
             socket.send_fds(self._here, [b"job"], [there.fileno()])
+        self._jobs.add(here)
         here.sendall(len(job).to_bytes(4, "big") + job)
+        if self.stopped:
+            here.shutdown(socket.SHUT_RDWR)
         return here
 
-    def close(self) -> None:
-        """End the warm process, once its children have ended."""
+    def stop(self) -> None:
+        """End all jobs under way, and those that are started from now on."""
+        self.stopped = True
+        for job in list(self._jobs):
+            with contextlib.suppress(OSError):
+                job.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> bool:
+        """End the warm process, once its children have ended; whether it could sweep its run."""
         self._here.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+        try:
+            return os.waitpid(self._pid, 0)[1] == 0
+        except ChildProcessError:
+            return True
 
 
-def _serve(requests: socket.socket) -> None:
+def _serve(requests: socket.socket, run: str = "", fresh: bool = False) -> None:
     """Fork a child for each socket received; end when the owner has gone."""
     gc.disable()  # all are short-lived, and a third of an import is collecting
     signal.signal(signal.SIGCHLD, _reap)
     import docker  # noqa: F401
 
-    jobs = 0
+    if fresh:  # a single job loads the rest while the engine works; many pay to have it
+        from .session import rehearse
+
+        rehearse()
     while True:
         fds = socket.recv_fds(requests, 16, 1)[1]
         if not fds:
             _wait_for_all()
-            os._exit(0)
-        jobs += 1
-        if jobs == 2:  # the first child loads the rest while the engine works; from now on it pays to have it
-            from . import case, plugin  # noqa: F401
+            os._exit(_sweep(run))
         if os.fork() == 0:
             requests.close()
             _child(socket.socket(fileno=fds[0]))
         os.close(fds[0])
+
+
+def _sweep(run: str) -> int:
+    if not run:
+        return 0
+    from .model import Trouble
+    from .sweep import thoroughly
+
+    try:
+        thoroughly(run)
+    except Trouble:
+        return 1
+    return 0
 
 
 def _reap(*_signal: object) -> None:
@@ -101,4 +130,4 @@ def _child(channel: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], fresh=True)

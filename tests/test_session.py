@@ -18,7 +18,7 @@ from grader import assignment
 from grader.engine import Engine, sweep
 from grader.model import Misuse
 from grader.options import Options
-from grader.session import grade, is_dead, new_session, submission_of
+from grader.session import grade, new_session, submission_of
 from grader.warm import Warm
 
 from .support.corpus import busybox_base
@@ -258,14 +258,3 @@ def test_the_frozen_json_is_what_a_ci_job_reads(lab: Path, engine: object, tmp_p
     )
     assert data["image"]["size"]["compressed"] > 0
     assert data["engine"]["version"]
-
-
-def test_a_sessions_name_tells_whether_its_process_lives() -> None:
-    assert not is_dead(new_session())
-    gone = subprocess.run(
-        [sys.executable, "-c", "from grader.session import new_session; print(new_session())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    assert is_dead(gone)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from grader.i18n import _
-from grader.model import Misuse, Result
+from grader.model import Gradebook, Misuse, Result
 
 _MODULES = {
     "console": "console",
@@ -18,9 +18,12 @@ _MODULES = {
     "junit": "junit",
     "github": "github",
     "markdown": "markdown",
+    "html": "html",
     "gradescope": "gradescope",
 }
 FORMATS: tuple[str, ...] = tuple(_MODULES)
+# Of a class: a file of one's own, or one that Moodle made, to be filled in.
+CLASS_FORMATS: tuple[str, ...] = (*(f for f in FORMATS if f != "gradescope"), "gradebook", "canvas", "moodle")
 
 
 def prepare(format: str) -> None:
@@ -46,3 +49,15 @@ def render(format: str, results: Sequence[Result], *, to_file: bool = False) -> 
         )
     text: str = import_module(f"{__name__}.{_MODULES[format]}").render(results)
     return text
+
+
+def render_class(format: str, book: Gradebook) -> str:
+    """A class in `format`, any of CLASS_FORMATS but `moodle` (see `moodle.fill`)."""
+    if format in ("html", "gradebook", "canvas"):
+        text: str = import_module(f"{__name__}.{format}").render_class(book)
+        return text
+    if format == "json":
+        from grader.report import json_
+
+        return "".join(json_.stream(book.results))
+    return render(format, book.results, to_file=format != "console")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from grader.i18n import _
@@ -28,12 +28,12 @@ def render(results: Sequence[Result]) -> str:
     """One result: an object to read. Several: one object a line."""
     if len(results) == 1:
         return dumps(to_dict(results[0]), indent=2) + "\n"
-    return lines(results)
+    return "".join(stream(results))
 
 
-def lines(results: Sequence[Result]) -> str:
+def stream(results: Iterable[Result]) -> Iterator[str]:
     """One object a line, however many there are: `results.jsonl`."""
-    return "".join(dumps(to_dict(result)) + "\n" for result in results)
+    return (dumps(to_dict(result)) + "\n" for result in results)
 
 
 def dumps(value: Any, indent: int | None = None) -> str:

@@ -6,7 +6,8 @@ one that could not be judged is an error; bonus and advice that are not met are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
 from grader.model import Outcome, Result
@@ -14,13 +15,25 @@ from grader.report import words
 
 
 def render(results: Sequence[Result]) -> str:
-    root = ET.Element("testsuites", name="grader")
+    return "".join(stream(results))
+
+
+def stream(results: Sequence[Result]) -> Iterator[str]:
+    """The document in pieces, a submission each: a class need not fit into memory. Reads `results` twice."""
+    root, totals, seconds = ET.Element("testsuites", name="grader"), Counter[str](), 0.0
     for result in results:
-        root.append(_suite(result))
-    _count(root)
-    root.set("time", f"{sum(result.duration for result in results):.3f}")
-    ET.indent(root)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+        totals.update({key: int(value) for key, value in _suite(result).items() if key in _COUNTS})
+        seconds += result.duration
+    for key in _COUNTS:
+        root.set(key, str(totals[key]))
+    root.set("time", f"{seconds:.3f}")
+    opening = ET.tostring(root, encoding="unicode", short_empty_elements=False).removesuffix("</testsuites>")
+    yield f'<?xml version="1.0" encoding="utf-8"?>\n{opening}\n'
+    for result in results:
+        suite = _suite(result)
+        ET.indent(suite, level=1)
+        yield f"  {ET.tostring(suite, encoding='unicode')}\n"
+    yield "</testsuites>\n"
 
 
 def _suite(result: Result) -> ET.Element:
@@ -66,6 +79,9 @@ def _case(result: Result, check: Outcome) -> ET.Element:
         detail.set("type", check.status)
     detail.text = "\n".join((words.line(check.title), words.told(result, check)))
     return case
+
+
+_COUNTS = ("tests", "failures", "errors", "skipped")
 
 
 def _count(element: ET.Element) -> None:

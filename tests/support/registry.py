@@ -196,8 +196,8 @@ class Tokens:
 class Registry:
     """Debian's `docker-registry`, on a free loopback port with an empty store. `address`: host and port."""
 
-    def __init__(self, auth: Tokens | None = None) -> None:
-        self.auth = auth
+    def __init__(self, auth: Tokens | None = None, port: int = 0) -> None:
+        self.auth, self._port = auth, port
         self.session = requests.Session()
         self.session.trust_env = False
         self._authorization: dict[str, str] = {}
@@ -206,27 +206,35 @@ class Registry:
         program = shutil.which("docker-registry")
         assert program, "docker-registry is not installed, and these tests need a real registry"
         self._folder = Path(tempfile.mkdtemp(prefix="registry-"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with socket.create_server(("127.0.0.1", self._port)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         if self.auth:
             (self._folder / "bundle.pem").write_bytes(self.auth.bundle())
         (self._folder / "config.json").write_text(json.dumps(self._config()))  # JSON is YAML
-        with (self._folder / "log").open("wb") as log:
-            environ = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_")}
-            command = [program, "serve", str(self._folder / "config.json")]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+        self._command = [program, "serve", str(self._folder / "config.json")]
         if self.auth:
             self.auth.start()
         try:
-            self._wait()
+            self.start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def start(self) -> None:
+        """Serve what it has stored."""
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_")}
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environ)
+        self._wait()
+
+    def stop(self) -> None:
+        """Be gone, at once; what it has stored stays."""
         self._process.kill()
         self._process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
         self.session.close()
         if self.auth:
             self.auth.stop()
@@ -294,12 +302,14 @@ class Registry:
         platform: str = "linux/amd64",
         layers: Iterable[bytes] | None = None,
         config: dict[str, Any] | None = None,
+        history: list[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Store an image whose layers are `layers` (gzipped tars); its descriptor, with its platform."""
         layers = [layer()] if layers is None else list(layers)
         names = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
         diffs = [sha256(gzip.decompress(blob)) for blob in layers]
         whole = {**names, "config": config or {}, "rootfs": {"type": "layers", "diff_ids": diffs}}
+        whole |= {"history": history} if history else {}
         body = json.dumps(whole).encode()
         manifest = {
             "schemaVersion": 2,

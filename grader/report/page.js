@@ -1,0 +1,544 @@
+// The page of a class, over the data that stand in it. Every text becomes a text node, never markup; what is
+// computed here is only counted: verdicts, scores and totals are the results' own.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const { say } = data;
+const STEP = 100; // rows that are listed at a time
+const FEW = 12; // students that are named at a time
+const ROWS_OF_GROUPS = 5;
+const LEVELS = ["required", "bonus", "advice"];
+const STATUSES = ["error", "failed", "blocked", "skipped", "passed"]; // the order they are sorted in
+const SHOWN = ["passed", "failed", "blocked", "error"]; // what is told of each check
+const VERDICTS = ["ungraded", "failed", "passed"];
+
+// --- words and numbers
+
+const numbers = new Intl.NumberFormat(data.language, { maximumFractionDigits: 2 });
+const shares = new Intl.NumberFormat(data.language, { style: "percent" });
+const collator = new Intl.Collator(data.language, { numeric: true });
+
+/** A sentence with its {values} filled in. */
+function fill(text, values) {
+  return text.replace(/\{(\w+)\}/g, (_, name) => {
+    const value = values[name];
+    return typeof value === "number" ? numbers.format(value) : value;
+  });
+}
+
+/** A share in percent: neither all nor nothing where it is not quite that. */
+function percent(part, whole) {
+  const share = Math.round((100 * part) / whole) / 100;
+  return shares.format(part && part < whole ? Math.min(Math.max(share, 0.01), 0.99) : share);
+}
+
+/** A text to search in: without regard to case and accents. */
+function plain(text) {
+  return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+}
+
+// --- the data, unpacked
+
+const columns = data.columns.map(([id, title, level]) => ({ id, title, level }));
+const kinds = data.kinds.map(([column, title, level, status, standing, word, points, hint]) => ({
+  column, title, level, status, standing, word, points, hint,
+}));
+const byKey = new Map();
+const rows = data.rows.map(([id, name, verdict, score, max, told, own, facts, outcomes], place) => {
+  const row = { id, name, verdict, score, max, told, own, facts, outcomes, place, kinds: [], shared: [] };
+  row.text = plain(`${id}\n${name}`);
+  for (let i = 0; i < outcomes.length; i += 2) row.kinds[kinds[outcomes[i]].column] ??= kinds[outcomes[i]];
+  row.key = id;
+  for (let again = 2; byKey.has(row.key); again++) row.key = `${id} ${again}`;
+  byKey.set(row.key, row);
+  return row;
+});
+const groups = data.shared.map(([who, digest, size, layers]) => {
+  const group = { who: who.map((place) => rows[place]), digest, size, layers };
+  for (const row of group.who) row.shared.push(group);
+  return group;
+});
+const named = rows.some((row) => row.name);
+const alone = rows.length === 1;
+const full = Math.max(0, ...new Set(rows.map((row) => row.max)));
+
+/** A text of a row: what is its own is put back in. */
+function textOf(row, number) {
+  return data.texts[number].replace(/[\ue000-\ue002]/g, (char) => row.own[char.charCodeAt(0) - 0xe000]);
+}
+
+function* outcomesOf(row) {
+  for (let i = 0; i < row.outcomes.length; i += 2) {
+    const kind = kinds[row.outcomes[i]];
+    yield { ...kind, title: textOf(row, kind.title), hint: textOf(row, kind.hint), message: textOf(row, row.outcomes[i + 1]) };
+  }
+}
+
+/** A score where all are out of the same points: what is plotted and sorted. */
+function scaled(row) {
+  return row.score === null || !row.max ? null : (row.score * full) / row.max;
+}
+
+/** Why there is no grade: each cause once. */
+function causes(row) {
+  const told = [...outcomesOf(row)].filter((each) => each.status === "error" && each.level === "required");
+  return [...new Map(told.map((each) => [each.message, each])).values()];
+}
+
+// --- elements
+
+function dress(node, traits, children) {
+  for (const [name, value] of Object.entries(traits)) {
+    if (typeof value === "function") node.addEventListener(name, value);
+    else if (typeof value === "boolean") node.toggleAttribute(name, value);
+    else if (value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children.flat(Infinity).filter(Boolean));
+  return node;
+}
+
+const make = (name, traits = {}, ...children) => dress(document.createElement(name), traits, children);
+const draw = (name, traits = {}, ...children) =>
+  dress(document.createElementNS("http://www.w3.org/2000/svg", name), traits, children);
+const button = (traits, ...children) => make("button", { type: "button", ...traits }, ...children);
+const unseen = (text) => make("span", { class: "unseen" }, text);
+
+function mark(standing) {
+  return draw("svg", { class: `mark ${standing}`, "aria-hidden": "true" }, draw("use", { href: `#mark-${standing}` }));
+}
+
+function link(row, text = row.id) {
+  return make("a", { href: `#s/${encodeURIComponent(row.key)}` }, text);
+}
+
+function section(id, title, ...children) {
+  const heading = make("h2", { id, tabindex: "-1" }, title);
+  return make("section", { "aria-labelledby": id }, heading, ...children);
+}
+
+/** `list` with the first of `items`, and a button that appends as many again. */
+function inSteps(list, items, step, render) {
+  const label = () => fill(say.more, { count: Math.min(step, items.length - list.children.length) });
+  const more = button({ class: "more", click: () => append()?.querySelector("a, button")?.focus() });
+  function append() {
+    const fresh = items.slice(list.children.length, list.children.length + step).map(render);
+    list.append(...fresh);
+    more.hidden = list.children.length >= items.length;
+    more.textContent = label();
+    return fresh[0];
+  }
+  append();
+  return [list, more];
+}
+
+function people(who) {
+  const item = (row) => make("li", {}, link(row, row.name ? `${row.id} (${row.name})` : row.id));
+  return inSteps(make("ul", { class: "people" }), who, FEW, item);
+}
+
+/** A message: its first line is prose, what follows is quoted as it stands. */
+function message(text, ...before) {
+  const [first, ...rest] = text.split("\n");
+  const quoted = rest.join("\n").replace(/^\n+|\s+$/g, "");
+  return [make("p", {}, ...before, first), quoted && make("pre", {}, quoted)];
+}
+
+// --- the class
+
+function overview() {
+  const count = (verdict) => rows.filter((row) => row.verdict === verdict).length;
+  const tile = (verdict, number, label) =>
+    make("li", {}, button({ class: `tile ${verdict}`, click: () => filterBy({ verdict }) }, make("strong", {}, numbers.format(number)), " ", make("span", {}, label)));
+  return make("header", {},
+    make("h1", { tabindex: "-1" }, data.title),
+    data.dates && make("p", { class: "soft" }, data.dates),
+    make("ul", { class: "tiles" },
+      tile("", rows.length, say.students),
+      VERDICTS.toReversed().map((verdict) => tile(verdict, count(verdict), say.verdicts[verdict])),
+      median() !== null && make("li", { class: "tile" }, make("strong", {}, `${numbers.format(median())}/${numbers.format(full)}`), " ", make("span", {}, say.median))));
+}
+
+function median() {
+  const scores = rows.map(scaled).filter((score) => score !== null).sort((a, b) => a - b);
+  const middle = scores.length / 2;
+  return scores.length ? (scores[Math.ceil(middle) - 1] + scores[Math.floor(middle)]) / 2 : null;
+}
+
+/** Who has no grade, and why: those with the same cause together. */
+function ungraded() {
+  const found = new Map();
+  for (const row of rows.filter((each) => each.verdict === "ungraded")) {
+    const why = causes(row);
+    const key = why.map((cause) => cause.message).join("\n");
+    if (!found.has(key)) found.set(key, { why, who: [] });
+    found.get(key).who.push(row);
+  }
+  if (!found.size) return null;
+  const item = ({ why, who }) => make("li", {}, why.map(cause), people(who));
+  return make("div", { class: "notice" },
+    section("ungraded", say.verdicts.ungraded, make("p", {}, say.noGrade),
+      inSteps(make("ul", { class: "groups" }), [...found.values()].sort((a, b) => b.who.length - a.who.length), ROWS_OF_GROUPS, item)));
+}
+
+function cause(told) {
+  return [...message(told.message || told.title), told.hint && message(told.hint, make("b", {}, say.mend), " ")];
+}
+
+/** Scores by bins: of one point where there are some twenty to be had. */
+function bins() {
+  const sizes = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100];
+  const size = sizes.find((each) => full / each <= 25) ?? full / 20;
+  const found = Array.from({ length: Math.floor(full / size + 1e-9) + 1 }, (_, i) => ({ from: i * size, passed: 0, failed: 0 }));
+  let exact = true;
+  for (const row of rows) {
+    const score = scaled(row);
+    if (score === null) continue;
+    const bin = found[Math.min(Math.floor(score / size + 1e-9), found.length - 1)];
+    bin[row.verdict]++;
+    exact &&= Math.abs(score - bin.from) < 1e-9;
+  }
+  return { size, exact, found };
+}
+
+function scores() {
+  const { size, exact, found } = bins();
+  const graded = rows.filter((row) => scaled(row) !== null);
+  if (!graded.length) return section("scores", say.scores, make("p", { class: "soft" }, say.noScores));
+  const name = (bin) =>
+    exact ? numbers.format(bin.from) : fill(bin === found.at(-1) ? say.atLeast : say.between, { low: bin.from, high: bin.from + size });
+  const filled = found.filter((bin) => bin.passed + bin.failed);
+  const figure = make("div", { class: "plot" });
+  new ResizeObserver(() => figure.replaceChildren(plot(figure.clientWidth, found, exact, name))).observe(figure);
+  const verdicts = ["passed", "failed"];
+  const head = [say.score, ...verdicts.map((verdict) => say.verdicts[verdict])];
+  return section("scores", say.scores,
+    make("p", { class: "legend" }, verdicts.map((verdict) => make("span", { class: verdict }, say.verdicts[verdict]))),
+    figure,
+    graded.length < rows.length && make("p", { class: "soft" }, fill(say.withoutScore, { count: rows.length - graded.length })),
+    rows.some((row) => row.max !== full) && make("p", { class: "soft" }, fill(say.scaled, { full })),
+    make("details", {},
+      make("summary", {}, say.asTable),
+      make("table", { class: "small" },
+        make("thead", {}, make("tr", {}, head.map((text) => make("th", { scope: "col" }, text)))),
+        make("tbody", {}, filled.map((bin) => make("tr", {}, make("th", { scope: "row" }, name(bin)),
+          verdicts.map((verdict) => make("td", {}, numbers.format(bin[verdict])))))))));
+}
+
+function plot(width, found, exact, name) {
+  const [height, left, bottom, over] = [200, 38, 24, 8];
+  const most = Math.max(...found.map((bin) => bin.passed + bin.failed));
+  const tick = niceTick(most);
+  const limit = Math.ceil(most / tick) * tick;
+  const y = (count) => over + (height - over - bottom) * (1 - count / limit);
+  const pitch = (width - left) / found.length;
+  const wide = Math.max(pitch - Math.max(pitch * 0.18, 1), 1);
+  const every = [1, 2, 5, 10].find((each) => pitch * each >= 30) ?? 10;
+  const lines = Array.from({ length: limit / tick + 1 }, (_, i) => i * tick);
+  const told = found.filter((bin) => bin.passed + bin.failed).map((bin) => `${name(bin)}: ${numbers.format(bin.passed + bin.failed)}`);
+  const bar = (bin, i, from, to, verdict) => to > from &&
+    draw("rect", { class: verdict, x: left + i * pitch, y: y(to), width: wide, height: y(from) - y(to) });
+  return draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-labelledby": "plot-title plot-told" },
+    draw("title", { id: "plot-title" }, say.scores),
+    draw("desc", { id: "plot-told" }, `${say.plot} ${told.join("; ")}`),
+    lines.map((count) => [
+      draw("line", { x1: left, x2: width, y1: y(count), y2: y(count) }),
+      draw("text", { x: left - 8, y: y(count) + 4, "text-anchor": "end" }, numbers.format(count)),
+    ]),
+    found.map((bin, i) => [
+      draw("g", {}, draw("title", {}, `${name(bin)}: ${numbers.format(bin.passed + bin.failed)}`),
+        bar(bin, i, 0, bin.failed, "failed") || "",
+        bar(bin, i, bin.failed, bin.failed + bin.passed, "passed") || ""),
+      i % every === 0 && draw("text", { x: left + i * pitch + (exact ? wide / 2 : 0), y: height - 6, "text-anchor": "middle" }, numbers.format(bin.from)),
+    ].filter(Boolean)));
+}
+
+/** The distance of at most five lines, in whole students. */
+function niceTick(most) {
+  for (let unit = 1; ; unit *= 10) {
+    for (const factor of [1, 2, 5]) if (most / (unit * factor) <= 5) return unit * factor;
+  }
+}
+
+function checks() {
+  const counts = columns.map(() => Object.fromEntries(STATUSES.map((status) => [status, 0])));
+  for (const row of rows) for (const kind of row.kinds) if (kind) counts[kind.column][kind.status]++;
+  const head = [say.check, "", ...SHOWN.map((status) => say.statuses[status])];
+  return section("checks", say.checks,
+    make("p", { class: "soft" }, say.rate),
+    make("table", { class: "rates" },
+      make("thead", {}, make("tr", {}, head.map((text) => (text ? make("th", { scope: "col" }, text) : make("td"))))),
+      LEVELS.map((level) => {
+        const places = [...columns.keys()].filter((place) => columns[place].level === level);
+        return places.length > 0 && make("tbody", {},
+          make("tr", {}, make("th", { scope: "rowgroup", colspan: head.length }, say.levels[level])),
+          places.map((place) => rate(place, counts[place])));
+      })));
+}
+
+/** How a check went: the share that passed, and a way to those who did not. */
+function rate(place, count) {
+  const { id, title, level } = columns[place];
+  const judged = count.passed + count.failed + count.blocked;
+  const bar = make("span", { class: "bar", "aria-hidden": "true" });
+  for (const status of [...SHOWN, "skipped"].filter((each) => count[each])) {
+    const part = make("i", { class: status === "failed" && level !== "required" ? "missed" : status });
+    part.style.flexGrow = count[status];
+    bar.append(part);
+  }
+  const some = (status) => {
+    const number = numbers.format(count[status]);
+    const name = `${number} · ${id}: ${say.statuses[status]}`;
+    return count[status] > 0 && button({ class: "count", "aria-label": name, click: () => filterBy({ check: place, status }) }, number);
+  };
+  return make("tr", {},
+    make("th", { scope: "row" }, title, " ", make("code", {}, id)),
+    make("td", {}, bar),
+    make("td", {}, make("strong", {}, judged ? percent(count.passed, judged) : "–")),
+    SHOWN.slice(1).map((status) => make("td", {}, some(status))));
+}
+
+function copies() {
+  if (!groups.length) return null;
+  return section("copies", say.copies,
+    make("p", { class: "soft" }, say.copiesFact),
+    inSteps(make("ul", { class: "groups" }), groups, ROWS_OF_GROUPS, (group) => make("li", {}, common(group), people(group.who))));
+}
+
+/** What a group shares. */
+function common({ digest, size, layers }) {
+  return [
+    make("p", {}, make("b", {}, digest ? say.sameImage : say.sameLayers), " ", layers.length ? fill(say.layers, { count: layers.length, size }) : ""),
+    digest && make("p", {}, make("code", {}, digest)),
+    layers.length > 0 && make("details", {}, make("summary", {}, say.layerList),
+      make("ul", { class: "plain" }, layers.map((number) => make("li", {}, make("code", {}, data.texts[number]))))),
+  ];
+}
+
+// --- the table
+
+const heads = [
+  { label: say.student, key: (row) => row.id },
+  ...(named ? [{ label: say.name, key: (row) => row.name }] : []),
+  { label: say.verdict, key: (row) => VERDICTS.indexOf(row.verdict) },
+  { label: say.score, key: (row) => scaled(row) ?? -1, always: (row) => row.score === null },
+  ...columns.map(({ id, title }, place) => ({
+    label: id, title, place, key: (row) => (row.kinds[place] ? STATUSES.indexOf(row.kinds[place].status) : STATUSES.length),
+  })),
+];
+const order = { head: null, down: false };
+const found = make("p", { role: "status" });
+const grid = make("table", { class: "grid" }, make("thead", {}, make("tr", {}, heads.map(headOf))), make("tbody"));
+const scroller = make("div", { class: "scroller", role: "region", "aria-labelledby": "students", tabindex: "0" }, grid);
+const more = make("div");
+
+function field(label, control) {
+  return make("label", {}, make("span", {}, label), control);
+}
+
+function choice(options) {
+  return make("select", { change: apply }, make("option", { value: "" }, say.any), options.map(([value, text]) => make("option", { value }, text)));
+}
+
+const wanted = {
+  text: make("input", { type: "search", input: apply, autocomplete: "off", spellcheck: "false" }),
+  verdict: choice(VERDICTS.map((verdict) => [verdict, say.verdicts[verdict]])),
+  check: choice(columns.map(({ id }, place) => [place, id])),
+  status: choice(STATUSES.toReversed().map((status) => [status, say.statuses[status]])),
+};
+
+function students() {
+  return section("students", say.students,
+    make("div", { role: "search", class: "filters" },
+      field(say.search, wanted.text), field(say.verdict, wanted.verdict),
+      field(say.check, wanted.check), field(say.status, wanted.status),
+      button({ click: clear }, say.clear)),
+    found, scroller, more);
+}
+
+/** Exactly these filters. */
+function setFilters(values) {
+  for (const [name, control] of Object.entries(wanted)) control.value = values[name] ?? "";
+  apply();
+}
+
+function clear() {
+  setFilters({});
+  sortBy(null);
+}
+
+/** These filters, and on to the table. */
+function filterBy(values) {
+  setFilters(values);
+  const heading = document.getElementById("students");
+  heading.focus({ preventScroll: true });
+  heading.scrollIntoView();
+}
+
+function matching() {
+  const [text, verdict, check, status] = [plain(wanted.text.value.trim()), wanted.verdict.value, wanted.check.value, wanted.status.value];
+  const holds = (row) => !status || (check ? row.kinds[check]?.status === status : row.kinds.some((kind) => kind.status === status));
+  return rows.filter((row) => row.text.includes(text) && (!verdict || row.verdict === verdict) && holds(row));
+}
+
+/** Unless asked otherwise, those without a grade are first, and the roster's order is kept. */
+function sorted(some) {
+  const { key, always } = order.head ?? { key: (row) => Number(row.verdict !== "ungraded") };
+  const sign = order.down ? -1 : 1;
+  const compare = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
+  return some
+    .map((row) => [always?.(row) ? 0 : 1, key(row), row])
+    .sort(([a, x, one], [b, y, two]) => a - b || sign * compare(x, y) || one.place - two.place)
+    .map(([, , row]) => row);
+}
+
+let listed = rows;
+
+function apply() {
+  listed = sorted(matching());
+  const [body, next] = inSteps(make("tbody"), listed, STEP, rowOf);
+  const tell = () => {
+    const count = { count: listed.length, total: rows.length, listed: body.children.length };
+    found.textContent = fill(next.hidden ? say.found : say.foundFirst, count);
+  };
+  next.addEventListener("click", tell);
+  grid.tBodies[0].replaceWith(body);
+  grid.setAttribute("aria-rowcount", listed.length + 1);
+  more.replaceChildren(next);
+  scroller.scrollTop = 0;
+  tell();
+}
+
+function headOf(head) {
+  const cell = make("th", { scope: "col", class: head.place === undefined ? "" : "upright" }, button({ click: () => sortBy(head), title: head.title }, head.label));
+  head.cell = cell;
+  return cell;
+}
+
+/** By `head`, the other way round if it was by that already; by none, as at first. */
+function sortBy(head) {
+  order.down = head !== null && order.head === head && !order.down;
+  order.head = head;
+  for (const each of heads) each.cell.removeAttribute("aria-sort");
+  head?.cell.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+  apply();
+}
+
+function rowOf(row) {
+  const place = listed.indexOf(row);
+  return make("tr", { "aria-rowindex": place + 2 },
+    make("th", { scope: "row" }, link(row)),
+    named && make("td", { class: "name" }, row.name),
+    make("td", {}, chip(row)),
+    make("td", { class: row.score === null ? "none" : "score" }, row.told ?? say.noScore),
+    columns.map(({ id }, column) => {
+      const kind = row.kinds[column];
+      return kind ? make("td", { class: kind.standing, title: `${id}: ${kind.word}` }, mark(kind.standing), unseen(kind.word)) : make("td");
+    }));
+}
+
+function chip(row) {
+  const standing = row.verdict === "ungraded" ? "error" : row.verdict;
+  return make("span", { class: `chip ${standing}` }, mark(standing), say.verdicts[row.verdict]);
+}
+
+// --- a student
+
+function student(row) {
+  const told = [...outcomesOf(row)];
+  return [
+    alone ? null : turn(row),
+    make("header", {},
+      make("h1", { tabindex: "-1" }, row.name || row.id),
+      make("p", { class: "soft" }, row.name ? `${row.id} · ${data.title}` : data.title),
+      make("p", { class: "verdict" }, chip(row), make("strong", {}, row.told ?? say.noScore))),
+    row.verdict === "ungraded" &&
+      make("div", { class: "notice" }, section("why", say.why, make("p", {}, say.noGrade), causes(row).map(cause).flat())),
+    LEVELS.map((level) => {
+      const some = told.filter((each) => each.level === level);
+      return some.length ? section(`level-${level}`, say.levels[level], make("ul", { class: "outcomes" }, some.map((each) => outcome(row, each)))) : null;
+    }),
+    row.shared.length > 0 && section("shares", say.copies, make("p", { class: "soft" }, say.copiesFact),
+      make("ul", { class: "groups" }, row.shared.map((group) => make("li", {}, common(group), people(group.who.filter((other) => other !== row)))))),
+    section("graded", say.graded, facts(row)),
+  ];
+}
+
+/** The way back, and to who is next in the table as it is sorted and filtered. */
+function turn(row) {
+  const place = listed.indexOf(row);
+  const near = (other, text) => (place >= 0 && other ? link(other, text) : "");
+  return make("nav", { "aria-label": say.students },
+    make("a", { href: "#" }, say.back), near(listed[place - 1], say.previous), near(listed[place + 1], say.next));
+}
+
+function outcome(row, each) {
+  return make("li", { class: each.standing },
+    mark(each.standing),
+    make("h3", {}, each.title, " ", make("code", {}, columns[each.column].id)),
+    make("p", { class: "word" }, each.word, each.points && make("span", {}, each.points)),
+    make("div", { class: "told" },
+      each.message && message(each.message),
+      each.hint && make("div", { class: "hint" }, message(each.hint, make("b", {}, say.mend), " "))));
+}
+
+function facts(row) {
+  const list = make("dl");
+  for (let i = 0; i < row.facts.length; i += 2) {
+    list.append(make("dt", {}, textOf(row, row.facts[i])), make("dd", {}, textOf(row, row.facts[i + 1])));
+  }
+  return list;
+}
+
+// --- one address for each view
+
+const views = { class: document.getElementById("class"), student: document.getElementById("student") };
+let left = {}; // how the class was left: what had the focus, how far it was scrolled
+
+/** The row that the address names. */
+function asked() {
+  if (alone) return rows[0];
+  try {
+    return byKey.get(decodeURIComponent(location.hash.replace(/^#s\//, "")));
+  } catch {
+    return undefined; // no address of ours
+  }
+}
+
+function route(event) {
+  const row = asked();
+  const before = views.class.hidden ? "student" : "class";
+  if (row && before === "class") left = { focus: document.activeElement, page: scrollY, x: scroller.scrollLeft, y: scroller.scrollTop };
+  views.class.hidden = Boolean(row);
+  views.student.hidden = !row;
+  document.title = row ? `${row.name || row.id} · ${data.title}` : data.title;
+  if (row) {
+    views.student.replaceChildren();
+    dress(views.student, {}, student(row));
+    scrollTo(0, 0);
+    views.student.querySelector("h1").focus({ preventScroll: true });
+  } else if (before === "student") {
+    scroller.scrollTo(left.x, left.y);
+    scrollTo(0, left.page);
+    const focus = left.focus?.matches("a, button") ? left.focus : views.class.querySelector("h1");
+    focus.focus({ preventScroll: true });
+  }
+}
+
+function start() {
+  if (!rows.length) {
+    views.class.append(make("h1", {}, document.title), make("p", {}, say.empty));
+    return;
+  }
+  if (!alone) {
+    dress(views.class, {}, [overview(), ungraded(), make("div", { class: "pair" }, scores(), checks(), copies()), students()]);
+    apply();
+  }
+  history.scrollRestoration = "manual"; // a view's own place is put back above
+  addEventListener("hashchange", route);
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !views.student.hidden && !alone) location.hash = "";
+  });
+  route();
+}
+
+start();

@@ -1,0 +1,448 @@
+"""The journal of a class: a row for every attempt, in SQLite. What was found once is never changed or lost.
+
+A submission's grade is its last attempt that counts. Grades are stored as they were found; levels and points are
+the current assignment's, put on when they are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, overload
+
+from . import __version__
+from .assignment import CHECKS, Assignment, score
+from .catalogue import titles
+from .i18n import _
+from .model import (
+    AssignmentRef,
+    Gradebook,
+    Layer,
+    Level,
+    Misuse,
+    Outcome,
+    Result,
+    Size,
+    Student,
+    Submission,
+    Trouble,
+    Verdict,
+)
+from .report import json_
+
+NAME = "journal.sqlite"
+VERSION = 1
+NEVER = "1970-01-01T00:00:00Z"
+SCHEMA = """
+CREATE TABLE run (
+    number INTEGER PRIMARY KEY, session TEXT NOT NULL, started_at TEXT NOT NULL, assignment TEXT NOT NULL,
+    demands TEXT NOT NULL, columns TEXT NOT NULL, holds INTEGER NOT NULL, swept INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE student (
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, name TEXT NOT NULL,
+    email TEXT NOT NULL, cells TEXT NOT NULL);
+CREATE TABLE attempt (
+    number INTEGER PRIMARY KEY, submission TEXT NOT NULL, digest TEXT, assignment TEXT NOT NULL,
+    asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, standing TEXT NOT NULL,
+    result TEXT NOT NULL, layers TEXT NOT NULL, graded_at TEXT NOT NULL, run TEXT NOT NULL);
+CREATE INDEX attempts ON attempt (submission, standing, number);
+"""
+# An attempt's standing: it counts; it was made by --regrade and waits to; it was refused.
+COUNTS, STAGED, REFUSED = "counts", "staged", "refused"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What of a check may change without grading again."""
+
+    id: str
+    title: str
+    level: Level
+    points: float
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What an outcome depends on besides the image: digests of what is asked (the assignment without its levels,
+    points and titles) and of the checks' own code."""
+
+    asked: str
+    checks: str
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> Basis:
+        content: dict[str, Any] = asdict(replace(assignment, digest="", title="", image=None, extra=None))
+        for check in content["checks"]:
+            del check["level"], check["points"], check["title"]
+        content["checks"] = sorted(content["checks"], key=lambda check: str(check["id"]))
+        folders = [CHECKS, *([assignment.extra] if assignment.extra else [])]
+        files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+        return cls(
+            _digest([json.dumps(content, sort_keys=True, default=repr).encode()]),
+            _digest(part for file in files for part in (file.name.encode(), file.read_bytes())),
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A submission's last attempt: `digest` is what the grade is of, None where nothing was reached."""
+
+    digest: str | None
+    verdict: str
+    basis: Basis
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return f"sha256:{digest.hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a student would call the grade."""
+
+    verdict: Verdict
+    score: float | None
+    max_score: float
+
+    @classmethod
+    def of(cls, result: Result) -> Grade:
+        return cls(result.verdict, result.score, result.max_score)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A student's grade that becomes another."""
+
+    student: Student
+    old: Grade
+    new: Grade
+
+    @property
+    def drops(self) -> bool:
+        worse = self.old.verdict == "passed" != self.new.verdict
+        return worse or (self.new.score or 0) < (self.old.score or 0)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only run on `folder`, which is made if need be. Misuse where it cannot be, or another run is."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise Misuse(f"cannot write to {folder}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Misuse(
+                f"another run is grading into {folder}; wait for it, or use another folder"
+            ) from None
+        yield
+
+
+class Journal:
+    """The journal in a folder. Its methods raise Trouble where it cannot be read or written.
+
+    Raises Misuse where it is none, or there is none and `new` does not ask for one.
+    """
+
+    def __init__(self, folder: Path, *, new: bool = False) -> None:
+        path = folder / NAME
+        if not (new or path.is_file()):
+            raise Misuse(f"{folder}: there is no {NAME}, which `grader batch` leaves")
+        try:
+            self._base = sqlite3.connect(path, isolation_level=None, timeout=30)
+            # A row that was told of is on the disk: a power cut loses what was under way, and nothing else.
+            self._base.execute("PRAGMA journal_mode=WAL")
+            self._base.execute("PRAGMA synchronous=FULL")
+            if not self._one("PRAGMA user_version")[0]:
+                with self._at_once():
+                    for statement in SCHEMA.split(";"):
+                        self._base.execute(statement)
+                    self._base.execute(f"PRAGMA user_version={VERSION}")
+            if self._one("PRAGMA user_version")[0] != VERSION:
+                raise Misuse(f"{path} was written by another version of the grader")
+        except sqlite3.OperationalError as error:
+            raise Misuse(f"cannot open {path}: {error}") from None
+        except sqlite3.DatabaseError:
+            raise Misuse(f"{path} is no journal of this grader") from None
+
+    def close(self) -> None:
+        self._base.close()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        with _trouble():
+            return self._base.execute(query, values).fetchone()
+
+    def _all(self, query: str, *values: Any) -> Iterator[Any]:
+        with _trouble():
+            yield from self._base.execute(query, values)
+
+    @contextlib.contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """One transaction: all of it, or nothing."""
+        with _trouble():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._base.execute("ROLLBACK")
+                raise
+            self._base.execute("COMMIT")
+
+    # --- runs ---
+
+    def unswept(self) -> tuple[str, ...]:
+        """The sessions of the runs that did not come to their own end."""
+        return tuple(row[0] for row in self._all("SELECT session FROM run WHERE NOT swept ORDER BY number"))
+
+    def swept(self, sessions: Iterable[str]) -> None:
+        """Nothing of these runs is on the engine any more."""
+        with self._at_once():
+            self._base.executemany("UPDATE run SET swept = 1 WHERE session = ?", ((s,) for s in sessions))
+
+    def empty(self) -> bool:
+        """Whether nobody has been graded yet."""
+        return self._one("SELECT 1 FROM attempt LIMIT 1") is None
+
+    def begin(
+        self,
+        session: str,
+        assignment: Assignment,
+        columns: Sequence[str],
+        students: Sequence[Student],
+        holds: bool = True,
+    ) -> None:
+        """A run begins: from now on this roster is the class's and, if the run `holds`, this assignment."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        ref = json.dumps(asdict(assignment.ref))
+        rows = (
+            (n, s.id, s.target, s.name, s.email, json.dumps(dict(s.columns))) for n, s in enumerate(students)
+        )
+        with self._at_once():
+            self._base.execute(
+                "INSERT INTO run (session, started_at, assignment, demands, columns, holds) VALUES (?, ?, ?, ?, ?, ?)",
+                (session, now, ref, _demands_of(assignment), json.dumps(list(columns)), holds),
+            )
+            self._base.execute("DELETE FROM student")
+            self._base.executemany("INSERT INTO student VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def demands(self, assignment: Assignment) -> bool:
+        """Whether the class is graded by these levels, points and titles already, or not graded at all."""
+        row = self._one("SELECT demands FROM run WHERE holds ORDER BY number DESC LIMIT 1")
+        return row is None or row[0] == _demands_of(assignment)
+
+    def otherwise(self, basis: Basis) -> int:
+        """How many submissions have been graded, and not on this basis."""
+        query = (
+            "SELECT count(DISTINCT submission) FROM attempt WHERE standing = ? AND verdict != 'ungraded'"
+            " AND (asked, checks) != (?, ?) AND number IN"
+            " (SELECT max(number) FROM attempt WHERE standing = ? GROUP BY submission)"
+        )
+        return int(self._one(query, COUNTS, basis.asked, basis.checks, COUNTS)[0])
+
+    # --- attempts ---
+
+    def record(self, session: str, basis: Basis, result: Result, staged: bool = False) -> None:
+        """An attempt has ended."""
+        image = result.image
+        layers = json.dumps([asdict(layer) for layer in image.layers] if image else [])
+        with self._at_once():
+            self._base.execute(
+                "INSERT INTO attempt (submission, digest, assignment, asked, checks, verdict, standing, result, layers,"
+                " graded_at, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    result.submission.id,
+                    image.identity if image else None,
+                    result.assignment.digest,
+                    basis.asked,
+                    basis.checks,
+                    result.verdict,
+                    STAGED if staged else COUNTS,
+                    json_.dumps(json_.to_dict(result)),
+                    layers,
+                    result.started_at,
+                    session,
+                ),
+            )
+
+    def last(self, submission: str, standing: str = COUNTS) -> Kept | None:
+        """The last attempt at a submission that has this standing."""
+        row = self._one(
+            "SELECT digest, verdict, asked, checks FROM attempt WHERE submission = ? AND standing = ?"
+            " ORDER BY number DESC LIMIT 1",
+            submission,
+            standing,
+        )
+        return Kept(row[0], row[1], Basis(row[2], row[3])) if row else None
+
+    def changes(self) -> list[Change]:
+        """What --regrade found otherwise: (student, the grade that counts, the one that waits)."""
+        book, demands = self.gradebook(), self._demands("1")
+        found = []
+        for student, old in zip(book.students, book.results, strict=True):
+            row = self._row(student.id, STAGED)
+            new = row and rescored(row, demands)
+            if new and new.verdict != "ungraded" and Grade.of(old) != Grade.of(new):
+                found.append(Change(student, Grade.of(old), Grade.of(new)))
+        return found
+
+    def accept(self) -> None:
+        """Let what --regrade found count. Where it could not tell, a grade on the same basis stands."""
+        staged = list(
+            self._all(
+                "SELECT number, submission, verdict, asked, checks FROM attempt WHERE standing = ?", STAGED
+            )
+        )
+        with self._at_once():
+            for number, submission, verdict, *basis in staged:
+                old = self.last(submission)
+                stands = verdict == "ungraded" and old is not None and old.basis == Basis(*basis)
+                self._base.execute(
+                    "UPDATE attempt SET standing = ? WHERE number = ?",
+                    (REFUSED if stands else COUNTS, number),
+                )
+            self._base.execute("UPDATE run SET holds = 1")
+
+    def refuse(self) -> None:
+        """Keep what --regrade found, and never count it."""
+        with self._at_once():
+            self._base.execute("UPDATE attempt SET standing = ? WHERE standing = ?", (REFUSED, STAGED))
+
+    # --- grades ---
+
+    def gradebook(self) -> Gradebook:
+        """The class as it stands; results are read when they are asked for, so that a class of any size fits."""
+        row = self._one("SELECT columns FROM run ORDER BY number DESC LIMIT 1")
+        if row is None:
+            raise Misuse("this journal tells of no run yet")
+        students = [
+            Student(id, target, name, email, json.loads(cells))
+            for id, target, name, email, cells in self._all(
+                "SELECT id, target, name, email, cells FROM student ORDER BY position"
+            )
+        ]
+        return Gradebook(tuple(json.loads(row[0])), students, Results(self, students))
+
+    def result(self, student: Student) -> Result:
+        """The student's grade; who has not been graded yet is `ungraded`, at NEVER."""
+        if row := self._row(student.id, COUNTS):
+            return rescored(row, self._demands())
+        return _not_yet(student, self._demands())
+
+    def layers(self) -> Iterator[tuple[str, str | None, tuple[Layer, ...]]]:
+        """(submission, digest, layers) of each image that was graded."""
+        query = (
+            "SELECT id, digest, layers FROM student JOIN attempt ON number ="
+            " (SELECT max(number) FROM attempt WHERE submission = id AND standing = ?) ORDER BY position"
+        )
+        for submission, digest, layers in self._all(query, COUNTS):
+            yield (
+                submission,
+                digest,
+                tuple(
+                    Layer(each["diff_id"], Size(**each["size"]), each["base"]) for each in json.loads(layers)
+                ),
+            )
+
+    def _row(self, submission: str, standing: str) -> str | None:
+        row = self._one(
+            "SELECT result FROM attempt WHERE submission = ? AND standing = ? ORDER BY number DESC LIMIT 1",
+            submission,
+            standing,
+        )
+        return row and str(row[0])
+
+    def _demands(self, which: str = "holds") -> tuple[AssignmentRef, list[Demand]]:
+        row = self._one(f"SELECT assignment, demands FROM run WHERE {which} ORDER BY number DESC LIMIT 1")  # noqa: S608
+        return AssignmentRef(**json.loads(row[0])), [Demand(**each) for each in json.loads(row[1])]
+
+
+class Results(Sequence[Result]):
+    """The results of students, each read from the journal when it is asked for."""
+
+    def __init__(self, journal: Journal, students: Sequence[Student]) -> None:
+        self._journal, self._students = journal, students
+
+    def __len__(self) -> int:
+        return len(self._students)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Result]: ...
+    def __getitem__(self, index: int | slice) -> Result | Sequence[Result]:
+        if isinstance(index, slice):
+            return Results(self._journal, self._students[index])
+        return self._journal.result(self._students[index])
+
+
+def _demands_of(assignment: Assignment) -> str:
+    named = titles(assignment)
+    return json.dumps([asdict(Demand(c.id, named[c.id], c.level, c.points)) for c in assignment.checks])
+
+
+def rescored(row: str, current: tuple[AssignmentRef, Sequence[Demand]]) -> Result:
+    """A stored result under the current levels and points. Pure."""
+    found = json_.from_dict(json.loads(row))
+    assignment, demands = current
+    outcomes = {outcome.id: outcome for outcome in found.checks}
+    checks = tuple(_demanded(outcomes[d.id], d) for d in demands if d.id in outcomes)
+    verdict, points, best = score(checks)
+    return replace(found, assignment=assignment, checks=checks, verdict=verdict, score=points, max_score=best)
+
+
+def _not_yet(student: Student, current: tuple[AssignmentRef, Sequence[Demand]]) -> Result:
+    assignment, demands = current
+    message = _("Not graded yet.")
+    checks = tuple(
+        Outcome(d.id, d.title, d.level, "error", max_points=d.points, message=message) for d in demands
+    )
+    verdict, points, best = score(checks)
+    return Result(
+        assignment=assignment,
+        submission=Submission(student.id, student.target, "image"),
+        image=None,
+        verdict=verdict,
+        score=points,
+        max_score=best,
+        checks=checks,
+        started_at=NEVER,
+        duration=0.0,
+        engine=None,
+        grader=__version__,
+    )
+
+
+def _demanded(outcome: Outcome, demand: Demand) -> Outcome:
+    return replace(
+        outcome,
+        level=demand.level,
+        title=demand.title,
+        points=demand.points if outcome.status == "passed" else 0,
+        max_points=demand.points,
+    )
+
+
+@contextlib.contextmanager
+def _trouble() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Trouble(
+            _("The journal cannot be read or written: {error}.").format(error=error),
+            _(
+                "See that its folder can be written and its disk is not full, then give the same command again."
+            ),
+        ) from error

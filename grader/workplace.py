@@ -1,0 +1,136 @@
+"""Where submissions of a class are graded on one machine: a warm process, a network that they share, and the
+pulled images, held for the layers that others have too."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .assignment import Assignment
+from .engine import Engine
+from .i18n import _
+from .model import Layer, Misuse, Result, Submission, Trouble
+from .options import Options
+from .session import grade, ungraded
+from .warm import Warm
+
+PATIENCE_S = 120  # with an engine that does not answer
+
+
+class Workplace:
+    """Grades from several threads at once. `run` is the class run's session, `disk` the bytes that pulled images
+    may take. Raises Trouble where there is no engine.
+    """
+
+    def __init__(self, run: str, assignment: Assignment, options: Options, disk: int) -> None:
+        self.run, self.assignment = run, assignment
+        self._warm = Warm(run=run)
+        self._numbers = itertools.count(1)
+        try:
+            engine = Engine(run)
+            kind = assignment.run.network
+            shared = engine.network(kind) if kind == "isolated" else None
+        except Trouble:
+            self._warm.close()
+            raise
+        self._options = replace(options, network=shared, hold=True)
+        self._shelf = Shelf(engine, disk)
+
+    def grade(self, submission: Submission, timeout: float | None = None) -> Result:
+        """The result, whatever happens to it. Raises Trouble where the engine is gone for good, and Stopped after
+        `stop`."""
+        session = f"{self.run}.{next(self._numbers)}"
+        with self._shelf.room():
+            try:
+                result = grade(
+                    submission, self.assignment, self._options, self._warm, timeout=timeout, session=session
+                )
+            except Misuse as error:
+                return ungraded(submission, self.assignment, str(error))
+            if result.image and result.image.layers:
+                self._shelf.put(session, result.image.layers)
+        if result.verdict == "ungraded":
+            self._await_engine()
+        return result
+
+    def _await_engine(self) -> None:
+        """Wait for an engine that is being restarted. Raises Trouble where it does not come back."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return Engine("").client.close()
+            except Trouble:
+                if time.monotonic() > until or self._warm.stopped:
+                    raise
+            time.sleep(1)
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        self._warm.stop()
+
+    def close(self) -> None:
+        """Remove all that the run put on the engine. Raises Trouble."""
+        if not self._warm.close():
+            raise Trouble(_("The engine could not be cleaned up; the next run on this folder does it."))
+
+
+class Shelf:
+    """Pulled images, held until they and those under way may take more than `limit` bytes; the oldest goes first.
+
+    An image under way is taken to be as large as the largest so far. Layers that images share count once.
+    """
+
+    def __init__(self, engine: Engine, limit: int) -> None:
+        self._engine, self._limit = engine, limit
+        self._changed = threading.Condition()
+        self._held: OrderedDict[str, tuple[Layer, ...]] = OrderedDict()
+        self._users: dict[int, int] = {}
+        self._used = self._largest = self._under_way = 0
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Wait until there is room for one image more; one at a time always has it."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._under_way or (self._under_way + 1) * self._largest <= self._limit
+            )
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def put(self, session: str, layers: tuple[Layer, ...]) -> None:
+        """Hold the image that bears the session's name."""
+        with self._changed:
+            self._held[session] = layers
+            self._used += self._count(layers, 1)
+            self._largest = max(self._largest, sum(layer.size.unpacked or 0 for layer in layers))
+            gone = []
+            while self._held and self._used + self._under_way * self._largest > self._limit:
+                oldest, its = self._held.popitem(last=False)
+                self._used -= self._count(its, -1)
+                gone.append(oldest)
+        for each in gone:
+            with contextlib.suppress(Trouble):  # the end of the run sweeps it
+                self._engine.disown(session=each)
+
+    def _count(self, layers: tuple[Layer, ...], by: int) -> int:
+        """The bytes of the layers that nobody else on the shelf has: one is stored for each chain below it."""
+        chain, own = 0, 0
+        for layer in layers:
+            chain = hash((chain, layer.diff_id))
+            users = self._users.get(chain, 0)
+            if max(users, users + by) == 1:
+                own += layer.size.unpacked or 0
+            self._users[chain] = users + by
+            if not self._users[chain]:
+                del self._users[chain]
+        return own

@@ -1,0 +1,368 @@
+"""A class in one run, on the real engine, from a real registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+import yaml
+
+from grader import assignment
+from grader.engine import LABEL
+
+from .support import course
+from .support.course import KINDS, batch, gradebook, grades, push, roster
+from .support.registry import Front, Registry, Tokens, sha256
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    api = docker.from_env().api
+    before = on_the_engine(api)
+    yield
+    assert on_the_engine(api) == before
+
+
+def on_the_engine(api: docker.APIClient) -> dict[str, set[str]]:
+    return {
+        "containers": {c["Id"] for c in api.containers(all=True, filters={"label": LABEL})},
+        "networks": {n["Id"] for n in api.networks(filters={"label": LABEL})},
+        "images": {t for i in api.images() for t in i.get("RepoTags") or [i["Id"]]},
+        "volumes": {v["Name"] for v in api.volumes()["Volumes"] or ()},
+    }
+
+
+def attempts(out: Path) -> list[tuple[str, str, str]]:
+    """(submission, verdict, standing) of each attempt, in the order in which they ended."""
+    with sqlite3.connect(out / "journal.sqlite") as base:
+        return list(base.execute("SELECT submission, verdict, standing FROM attempt ORDER BY number"))
+
+
+def changed(path: Path, **points: float) -> Path:
+    """TP 1 with other points, written to `path`."""
+    data = yaml.safe_load(assignment.DEFAULT.read_text("utf-8"))
+    for id, worth in points.items():
+        data["checks"][id.replace("_", "-")]["points"] = worth
+    path.write_text(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), "utf-8")
+    return path
+
+
+def test_a_class_gets_the_grades_it_earned_and_the_instructor_all_that_was_promised(
+    registry: Registry, tmp_path: Path
+) -> None:
+    pupils = course.course(registry, [*KINDS, "good"])
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+
+    ran = batch(listed, out, "--jobs", "4")
+
+    assert ran.returncode == 0, ran.stderr
+    assert grades(out) == {p.id: p.grade for p in pupils}
+    assert "7 submissions: 2 passed, 5 failed, 0 ungraded" in ran.stdout
+    left = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()} - {".lock"}
+    assert left - {"journal.sqlite-wal", "journal.sqlite-shm"} == {
+        "journal.sqlite", "gradebook.csv", "results.jsonl", "junit.xml", "report.html",
+        *(f"feedback/{p.id}.md" for p in pupils),
+    }  # fmt: skip
+    assert "hello" in (out / "feedback" / "s001.md").read_text("utf-8")
+
+    again = batch(listed, out)
+
+    assert again.returncode == 0, again.stderr
+    assert len(attempts(out)) == len(pupils)  # nothing graded is graded twice
+
+
+def test_a_base_that_all_share_is_pulled_once(registry: Registry, tmp_path: Path) -> None:
+    with Front(registry) as front:
+        pupils = course.course(registry, ["good"] * 5, front.address)
+        listed = roster(tmp_path / "class.csv", pupils)
+        assert batch(listed, tmp_path / "out", "--jobs", "1").returncode == 0
+        base = sha256(course.base_layer())
+        assert sum(path.endswith(base) for _method, path in front.seen) == 1
+
+
+def test_a_moved_tag_is_graded_again_and_both_grades_are_kept(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["another-greeting", "good"])
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    assert batch(listed, out).returncode == 0
+    assert grades(out)["s000"] == ("failed", "15")
+
+    push(registry, "s000/zero-to-hero", "good", "mended")
+    assert batch(listed, out).returncode == 0
+
+    assert grades(out)["s000"] == ("passed", "20")
+    assert sorted(a[:2] for a in attempts(out)) == [
+        ("s000", "failed"),
+        ("s000", "passed"),
+        ("s001", "passed"),
+    ]
+
+
+def test_other_points_are_a_matter_of_the_journal_alone(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["another-greeting", "good"])
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    assert batch(listed, out).returncode == 0
+
+    ran = batch(listed, out, "--assignment", str(changed(tmp_path / "a.yaml", greeting=1)))
+
+    assert ran.returncode == 0, ran.stderr
+    assert len(attempts(out)) == 2
+    assert grades(out) == {"s000": ("failed", "15"), "s001": ("passed", "16")}
+    assert "s001: 20/20 passed → 16/16 passed" in ran.stderr
+
+
+def test_another_assignment_is_refused_unless_all_are_graded_again(
+    registry: Registry, tmp_path: Path
+) -> None:
+    pupils = course.course(registry, ["good", "another-greeting"])
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    assert batch(listed, out).returncode == 0
+    data = yaml.safe_load(assignment.DEFAULT.read_text("utf-8"))
+    data["checks"]["greeting"]["expect"]["text"] = "hello"
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(data), "utf-8")
+    asked = ("--assignment", str(tmp_path / "a.yaml"))
+
+    refused = batch(listed, out, *asked)
+    assert refused.returncode == 2
+    assert "2 submissions" in refused.stderr
+    assert "--regrade" in refused.stderr
+
+    shown = batch(
+        listed, out, *asked, "--regrade"
+    )  # no terminal to ask on, and no --yes: nothing is replaced
+    assert "s000: 20/20 passed → 15/20 failed" in shown.stderr
+    assert "Grades that drop (1): s000" in shown.stderr
+    assert grades(out) == {"s000": ("passed", "20"), "s001": ("failed", "15")}
+
+    taken = batch(listed, out, *asked, "--regrade", "--yes")
+    assert taken.returncode == 0, taken.stderr
+    assert grades(out) == {"s000": ("failed", "15"), "s001": ("passed", "20")}
+    assert len(attempts(out)) == 4  # what had been shown was not graded a third time
+
+
+def test_a_killed_run_goes_on_where_it_stopped(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good", "root"] * 5)
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    run = subprocess.Popen([*course.GRADER, "batch", str(listed), "--out", str(out), "--jobs", "2"])
+    wait_for(out, 3)
+    everything = [run.pid, *descendants(run.pid)]
+    for pid in everything:
+        os.kill(pid, signal.SIGKILL)
+    run.wait()
+    done = attempts(out)
+    assert 3 <= len(done) < 10
+
+    ran = batch(listed, out)
+
+    assert ran.returncode == 0, ran.stderr
+    assert grades(out) == {p.id: p.grade for p in pupils}
+    assert sorted(a[0] for a in attempts(out)) == [p.id for p in pupils]
+    assert attempts(out)[: len(done)] == done
+    with sqlite3.connect(out / "journal.sqlite") as base:
+        assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good"] * 8)
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    run = subprocess.Popen(
+        [*course.GRADER, "batch", str(listed), "--out", str(out), "--jobs", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(out, 2)
+    run.send_signal(signal.SIGINT)
+    _out, said = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert re.search(r"interrupted: \d of 8 are done; give the same command again to go on", said)
+    assert all(verdict == "passed" for _id, verdict, _standing in attempts(out))  # none is blamed for it
+    assert len(gradebook(out)) == 8
+    assert batch(listed, out).returncode == 0
+    assert grades(out) == {p.id: p.grade for p in pupils}
+
+
+def test_two_runs_on_one_folder_do_not_meet(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good"] * 3)
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    first = subprocess.Popen(
+        [*course.GRADER, "batch", str(listed), "--out", str(out)], stderr=subprocess.DEVNULL
+    )
+    wait_for(out, 0)
+    second = batch(listed, out)
+    assert second.returncode == 2
+    assert "another run is grading into" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert first.wait(60) == 0
+
+
+def test_what_could_not_be_told_is_blank_and_graded_when_asked_for(tmp_path: Path) -> None:
+    with Registry() as gone:
+        pupils = course.course(gone, ["good"])
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+
+    ran = batch(listed, out, "--timeout", "8")
+
+    assert ran.returncode == 3
+    assert grades(out) == {"s000": ("ungraded", "")}
+    assert "--retry-errors" in ran.stdout
+    assert gone.address in ran.stdout  # it says why
+
+    with Registry(port=int(gone.address.rpartition(":")[2])) as back:
+        course.course(back, ["good"])
+        ran = batch(listed, out, "--retry-errors")
+    assert ran.returncode == 0, ran.stderr
+    assert grades(out) == {"s000": ("passed", "20")}
+
+
+def test_an_unpublished_image_fails_as_it_does_alone(tmp_path: Path) -> None:
+    with Registry(auth=Tokens(public={"s001/zero-to-hero"})) as ghcr:
+        pupils = course.course(ghcr, ["good", "good"])
+        out = tmp_path / "out"
+        assert batch(roster(tmp_path / "class.csv", pupils), out).returncode == 0
+    assert grades(out) == {"s000": ("failed", "0"), "s001": ("passed", "20")}
+
+
+def test_a_report_is_made_from_the_journal_alone(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good", "root"])
+    out = tmp_path / "out"
+    assert batch(roster(tmp_path / "class.csv", pupils), out).returncode == 0
+    made = {f: f.read_bytes() for f in out.rglob("*") if f.is_file() and "journal" not in f.name}
+    for file in made:
+        file.unlink()
+    command = [*course.GRADER, "report", str(out)]
+    environ = course.ENVIRON | {"DOCKER_HOST": "unix:///nowhere"}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert ran.returncode == 0, ran.stderr
+    assert {f: f.read_bytes() for f in made if f.name != ".lock"} == {
+        f: b for f, b in made.items() if f.name != ".lock"
+    }
+    ran = subprocess.run(
+        [*command, "--report", "json"], capture_output=True, text=True, check=True, env=environ
+    )
+    assert [json.loads(line)["verdict"] for line in ran.stdout.splitlines()] == ["passed", "failed"]
+
+
+def test_copies_are_told_and_no_verdict_changes(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good"] * 3)
+    push(registry, "s001/zero-to-hero", "good", "s000")  # the same image, built once
+    out = tmp_path / "out"
+    assert batch(roster(tmp_path / "class.csv", pupils), out).returncode == 0
+    assert grades(out) == {p.id: ("passed", "20") for p in pupils}
+    page = (out / "report.html").read_text("utf-8")
+    assert "s000" in page
+    from grader.folder import book_of
+    from grader.store import Journal
+
+    (shared,) = book_of(Journal(out)).shared
+    assert shared.submissions == ("s000", "s001")
+    assert shared.digest
+
+
+def test_submissions_graded_side_by_side_cannot_reach_each_other(registry: Registry, tmp_path: Path) -> None:
+    """All run on one network: who is on it hears nothing from who else is."""
+    from grader.engine import Engine
+
+    engine = Engine("side-by-side")
+    try:
+        network, api = engine.network("isolated"), engine.api
+        name = f"{registry.address}/neighbour/zero-to-hero:v1.0"
+        push(registry, "neighbour/zero-to-hero", "good", "x")
+        for _event in api.pull(name, stream=True):
+            pass
+        host = api.create_host_config(network_mode=network)
+        server = api.create_container(name, host_config=host, labels={LABEL: "side-by-side"})["Id"]
+        api.start(server)
+        address = api.inspect_container(server)["NetworkSettings"]["Networks"][network]["IPAddress"]
+        busybox = ["/bin/busybox", "timeout", "3", "/bin/busybox"]
+        ask = [*busybox, "wget", "-q", "-O", "-", f"http://{address}:5000/"]
+        client = api.create_container(name, ask, host_config=host, labels={LABEL: "side-by-side"})["Id"]
+        api.start(client)
+        assert api.wait(client)["StatusCode"] != 0, api.logs(client)
+        made = api.exec_create(server, [*ask[:-1], "http://127.0.0.1:5000/"])["Id"]
+        assert b"from zero to hero" in api.exec_start(made)  # it would answer
+    finally:
+        from grader.sweep import thoroughly
+
+        thoroughly("side-by-side")
+        engine.api.remove_image(name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("id,image\nann,ghcr.io/ann/x:v1\nann,ghcr.io/ann/x:v1\n,ghcr.io/b/x\n", ["line 3", "line 4"]),
+        ("name\nann\n", ["line 1"]),
+    ],
+)
+def test_a_bad_roster_is_named_before_anything_runs(rows: str, said: list[str], tmp_path: Path) -> None:
+    (tmp_path / "class.csv").write_text(rows)
+    ran = batch(tmp_path / "class.csv", tmp_path / "out")
+    assert ran.returncode == 2
+    assert all(piece in ran.stderr for piece in said), ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "class.csv").write_text("id,image\nann,ghcr.io/ann/x:v1\n")
+    (tmp_path / "file").write_text("")
+    ran = batch(tmp_path / "class.csv", tmp_path / "file" / "out")
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+
+
+def test_without_an_engine_nobody_is_blamed(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good"])
+    command = [
+        *course.GRADER,
+        "batch",
+        str(roster(tmp_path / "class.csv", pupils)),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    environ = course.ENVIRON | {"DOCKER_HOST": "unix:///nowhere"}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert ran.returncode == 3
+    assert "No container engine answers" in ran.stderr
+    assert attempts(tmp_path / "out") == []
+
+
+# --- help -------------------------------------------------------------------------------------------
+
+
+def wait_for(out: Path, count: int, seconds: float = 60) -> None:
+    """Until `count` attempts are in the journal."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if len(attempts(out)) >= count:
+                return
+        except sqlite3.OperationalError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not {count} attempts within {seconds} s")
+
+
+def descendants(pid: int) -> list[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with_name = stat.read_text().rpartition(")")[2].split() if stat.exists() else []
+        if with_name:
+            parents[int(stat.parent.name)] = int(with_name[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
