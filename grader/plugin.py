@@ -8,7 +8,6 @@ student's.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -28,6 +27,7 @@ from .options import Options
 from .running import Running
 from .text import one_line, plain, visible
 
+ASSIGNMENT = pytest.StashKey[Assignment]()  # known when checks are collected; the case, when they run
 CASE = pytest.StashKey[Case]()
 TELL = pytest.StashKey[Callable[[Outcome], None]]()
 SEEN = pytest.StashKey["Seen"]()
@@ -87,7 +87,7 @@ def app(case: Case) -> Running:
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
     """This check's entry in the assignment."""
-    found = request.config.stash[CASE].assignment.check(_id(request.node))
+    found = request.config.stash[ASSIGNMENT].check(_id(request.node))
     assert found is not None
     return found
 
@@ -120,7 +120,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     if CASE not in config.stash and config.getoption("--submission"):
-        config.stash[CASE] = _case_from_options(config)
+        case = config.stash[CASE] = _case_from_options(config)
+        config.stash[ASSIGNMENT] = case.assignment
 
 
 def _case_from_options(config: pytest.Config) -> Case:
@@ -142,8 +143,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "route" in metafunc.fixturenames and CASE in metafunc.config.stash:
-        routes = [(c.id, c.route) for c in metafunc.config.stash[CASE].assignment.checks if c.route]
+    if "route" in metafunc.fixturenames and ASSIGNMENT in metafunc.config.stash:
+        routes = [(c.id, c.route) for c in metafunc.config.stash[ASSIGNMENT].checks if c.route]
         metafunc.parametrize("route", [r for _i, r in routes], ids=[i for i, _r in routes])
 
 
@@ -152,9 +153,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     mine = [i for i in items if _is_check(i, config)]
     if not mine:
         return
-    if CASE not in config.stash:
+    if ASSIGNMENT not in config.stash:
         raise pytest.UsageError("checks need --submission TARGET: a directory with a Dockerfile, or an image")
-    order = {check.id: n for n, check in enumerate(config.stash[CASE].assignment.checks)}
+    order = {check.id: n for n, check in enumerate(config.stash[ASSIGNMENT].checks)}
     turns = [line.partition(":")[0] for line in MARKERS]
 
     def turn(item: pytest.Item) -> tuple[int, int]:
@@ -167,7 +168,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_check(item: pytest.Item, config: pytest.Config) -> bool:
     folders = [CHECKS]
-    if CASE in config.stash and (extra := config.stash[CASE].assignment.extra):
+    if ASSIGNMENT in config.stash and (extra := config.stash[ASSIGNMENT].extra):
         folders.append(extra)
     return any(item.path.is_relative_to(folder) for folder in folders)
 
@@ -213,8 +214,7 @@ def pytest_runtest_makereport(
 
 def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
     """What became of a check, from what it raised; None: it holds."""
-    case, seen = item.config.stash[CASE], item.stash[SEEN]
-    check = case.assignment.check(_id(item))
+    seen, check = item.stash[SEEN], item.config.stash[ASSIGNMENT].check(_id(item))
     assert check is not None
     outcome = Outcome(
         id=check.id,
@@ -280,14 +280,22 @@ def _in_pytests_words(report: pytest.TestReport, outcome: Outcome) -> None:
         report.longrepr = (str(report.fspath), report.location[1] or 0, f"{outcome.level}: {text}")
 
 
-@contextlib.contextmanager
-def given(case: Case, tell: Callable[[Outcome], None]) -> Generator[object, None, None]:
-    """A pytest plugin that hands a case in and outcomes out."""
+class Given:
+    """A pytest plugin that hands a submission in, and its outcomes out.
 
-    class Given:
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_configure(self, config: pytest.Config) -> None:
-            config.stash[CASE] = case
-            config.stash[TELL] = tell
+    `begin` is called when the checks have been collected, and gives the case and where its outcomes go: a process
+    that forks there collects once for many.
+    """
 
-    yield Given()
+    def __init__(
+        self, assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]
+    ) -> None:
+        self._assignment, self._begin = assignment, begin
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[ASSIGNMENT] = self._assignment
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        session.config.stash[CASE], session.config.stash[TELL] = self._begin()

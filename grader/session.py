@@ -243,39 +243,75 @@ def _complete(assignment: Assignment, seen: _Seen, late: bool, seconds: float) -
 
 def work(job: bytes, channel: socket.socket) -> None:
     """In the child: run the checks, and send what comes of them."""
-    submission, assignment, options, session = pickle.loads(job)  # noqa: S301 - from our own parent
-    lock = threading.Lock()
-
-    def send(**line: Any) -> None:
-        with lock, contextlib.suppress(OSError):  # a parent that has gone needs no answer
-            channel.sendall(json.dumps(line).encode() + b"\n")
-
-    send(pid=os.getpid())
-    over = threading.Event()
-    threading.Thread(target=_outlive, args=(channel, session, over), daemon=True).start()
-    use(options.lang)
-    from .case import Case
-
-    case = Case(submission, assignment, options, session, lambda text: send(told=text))
-    case.begin()
-    try:
+    with _Grading(job, channel) as grading:
         import testcontainers.core.container  # noqa: F401 - before pytest, for the engine waits for it
 
-        if not (case.is_directory or case.is_remote):
-            with contextlib.suppress(Fault, Trouble):  # the checks tell
-                case.facts()
-        _run_checks(case, lambda outcome: send(outcome=asdict(outcome)))
-        _describe(case, send)
-    except Misuse as error:
-        send(misuse=str(error))
-    finally:
+        grading.look()
+        _run_checks(grading.case.assignment, lambda: (grading.case, grading.tell))
+
+
+def work_on(assignment: Assignment | None, jobs: Callable[[], tuple[bytes, socket.socket]]) -> None:
+    """As `work`, with all that can be done beforehand done: `jobs` forks, and returns in a child of each job; where
+    the assignment is known and has no checks of its own, only after the checks have been collected."""
+    _load()
+    if assignment is None or assignment.extra:
+        work(*jobs())
+        return
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> tuple[Case, Callable[[Outcome], None]]:
+            grading = stack.enter_context(_Grading(*jobs()))
+            grading.look()
+            return grading.case, grading.tell
+
+        _run_checks(assignment, begin)
+
+
+class _Grading:
+    """One job in its own process: what it has seen is sent, and at the end nothing of it is left."""
+
+    def __init__(self, job: bytes, channel: socket.socket) -> None:
+        submission, assignment, self._options, session = pickle.loads(job)  # noqa: S301 - from our own parent
+        self._channel, self._lock, self._over = channel, threading.Lock(), threading.Event()
+        self.send(pid=os.getpid())
+        threading.Thread(target=_outlive, args=(channel, session, self._over), daemon=True).start()
+        use(self._options.lang)
+        from .case import Case
+
+        self.case = Case(submission, assignment, self._options, session, lambda text: self.send(told=text))
+
+    def send(self, **line: Any) -> None:
+        with self._lock, contextlib.suppress(OSError):  # a parent that has gone needs no answer
+            self._channel.sendall(json.dumps(line).encode() + b"\n")
+
+    def tell(self, outcome: Outcome) -> None:
+        self.send(outcome=asdict(outcome))
+
+    def __enter__(self) -> _Grading:
+        self.case.begin()
+        return self
+
+    def look(self) -> None:
+        """End here where there is no such image: that is the caller's mistake, and no check's to tell."""
+        if not (self.case.is_directory or self.case.is_remote):
+            try:
+                self.case.facts()
+            except Misuse as error:
+                self.send(misuse=str(error))
+                self.__exit__()
+                os._exit(0)
+            except (Fault, Trouble):  # the checks tell
+                pass
+
+    def __exit__(self, *_error: object) -> None:
+        _describe(self.case, self.send)
         try:
-            if not options.keep:
-                case.close()
-            over.set()
-            send(clean=True)
+            if not self._options.keep:
+                self.case.close()
+            self._over.set()
+            self.send(clean=True)
         except Trouble as error:
-            send(trouble=str(error))
+            self.send(trouble=str(error))
 
 
 def _outlive(channel: socket.socket, session: str, over: threading.Event) -> None:
@@ -315,50 +351,32 @@ _UNUSED = [
 ]
 
 
-def _arguments(extra: Path | None) -> list[str]:
-    shared = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
-    if extra:
-        return [
-            *shared,
-            str(extra),
-            f"--confcutdir={extra}",
-            "-p",
-            "no:cacheprovider",
-            "--import-mode=importlib",
-        ]
-    unused = (f"-pno:{name}" for name in _UNUSED)
-    return [*shared, "--noconftest", "--assert=plain", "--capture=no", *unused]
-
-
-def _run_checks(case: Case, tell: Callable[[Outcome], None]) -> None:
+def _run_checks(assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]) -> None:
     import pytest
 
-    from .plugin import given
+    from .plugin import Given
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
-    with given(case, tell) as plugin:
-        pytest.main(_arguments(case.assignment.extra), plugins=[plugin])
+    extra = assignment.extra
+    arguments = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
+    arguments += ["--tb=native", "--capture=no"]  # nobody reads it, and the usual traceback is slow to make
+    if extra:
+        arguments += [str(extra), f"--confcutdir={extra}", "-pno:cacheprovider", "--import-mode=importlib"]
+    else:
+        arguments += ["--noconftest", "--assert=plain", *(f"-pno:{name}" for name in _UNUSED)]
+    pytest.main(arguments, plugins=[Given(assignment, begin)])
 
 
-def rehearse() -> None:
-    """Load all that grading needs, pytest's plugins and the checks among it, for the children to have it."""
-    import gc
-    import io
-
-    import pytest
+def _load() -> None:
+    """Import what grading comes to need, so that its children have it."""
     import testcontainers.core.container  # noqa: F401
 
     from . import diagnose, layers, registry, running  # noqa: F401
 
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        pytest.main([*_arguments(None), "--collect-only"])  # ends at once: there is no submission
-    gc.freeze()
-
 
 def _describe(case: Case, send: Callable[..., None]) -> None:
     """Send what was graded, as far as it was reached."""
-    with contextlib.suppress(Fault, Trouble):
+    with contextlib.suppress(GraderError):
         facts = case.facts()
         with contextlib.suppress(Fault, Trouble):
             facts = case.local()

@@ -8,20 +8,26 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import pickle
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from .assignment import Assignment
 
 
 class Warm:
     """The owner's side. Safe to use from several threads once made.
 
-    `fresh`: begin with a new interpreter, and load all that a job may need. A process that has hardly begun may as
-    well be forked as it is. `run`: a session to sweep at the end, whichever way the owner ends.
+    `fresh`: begin with a new interpreter, and load all that a job may need; with an `assignment`, collect its checks
+    as well, and take jobs of it alone. A process that has hardly begun may as well be forked as it is.
+    `run`: a session to sweep at the end, whichever way the owner ends.
     """
 
-    def __init__(self, fresh: bool = True, run: str = "") -> None:
+    def __init__(self, fresh: bool = True, run: str = "", assignment: Assignment | None = None) -> None:
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._jobs: WeakSet[socket.socket] = WeakSet()
         self.stopped = False
@@ -34,6 +40,8 @@ class Warm:
                 os.execv(sys.executable, [sys.executable, "-m", "grader.warm", str(there.fileno()), run])  # noqa: S606
             _serve(there)
         there.close()
+        if fresh:
+            self._here.send(pickle.dumps(assignment))
 
     def start(self, job: bytes) -> socket.socket:
         """Have a child forked for a job (see `session.work`); what it sends comes out of the socket, to its end.
@@ -65,35 +73,49 @@ class Warm:
             return True
 
 
-def _serve(requests: socket.socket, run: str = "", fresh: bool = False) -> None:
-    """Fork a child for each socket received; end when the owner has gone."""
+def _serve(requests: socket.socket, run: str = "", prepare: bytes = b"") -> None:
+    """Have a child work for each socket received; end when the owner has gone."""
     gc.disable()  # all are short-lived, and a third of an import is collecting
     signal.signal(signal.SIGCHLD, _reap)
     import docker  # noqa: F401
 
-    if fresh:  # a single job loads the rest while the engine works; many pay to have it
-        from .session import rehearse
+    def jobs() -> tuple[bytes, socket.socket]:
+        """Returns in a child, and never here."""
+        while True:
+            fds = socket.recv_fds(requests, 16, 1)[1]
+            if not fds:
+                _wait_for_all()
+                os._exit(_sweep(run))
+            if os.fork() == 0:
+                requests.close()
+                return _job(socket.socket(fileno=fds[0]))
+            os.close(fds[0])
 
-        rehearse()
-    while True:
-        fds = socket.recv_fds(requests, 16, 1)[1]
-        if not fds:
-            _wait_for_all()
-            os._exit(_sweep(run))
-        if os.fork() == 0:
-            requests.close()
-            _child(socket.socket(fileno=fds[0]))
-        os.close(fds[0])
+    code = 1
+    try:
+        if prepare:  # many will be asked for: all that can be is done once for all
+            os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+            from .session import work_on
+
+            work_on(pickle.loads(prepare), jobs)  # noqa: S301 - from our own parent
+        else:
+            job = jobs()
+            from .session import work
+
+            work(*job)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def _sweep(run: str) -> int:
     if not run:
         return 0
     from .model import Trouble
-    from .sweep import thoroughly
+    from .sweep import once
 
     try:
-        thoroughly(run)
+        once(run)  # its children have ended, and cleaned up after themselves
     except Trouble:
         return 1
     return 0
@@ -112,22 +134,15 @@ def _wait_for_all() -> None:
             pass
 
 
-def _child(channel: socket.socket) -> None:
-    code = 1
-    try:
-        os.setsid()  # so that all it starts can be ended at once
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-        from .session import work
-
-        with channel.makefile("rb") as file:
-            job = file.read(int.from_bytes(file.read(4), "big"))
-        work(job, channel)
-        code = 0
-    finally:
-        channel.close()
-        os._exit(code)
+def _job(channel: socket.socket) -> tuple[bytes, socket.socket]:
+    """In a child: its job, and where to answer."""
+    os.setsid()  # so that all it starts can be ended at once
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    with channel.makefile("rb") as file:
+        return file.read(int.from_bytes(file.read(4), "big")), channel
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], fresh=True)
+    own = socket.socket(fileno=int(sys.argv[1]))
+    _serve(own, sys.argv[2], own.recv(1 << 20))

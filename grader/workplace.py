@@ -19,6 +19,7 @@ from .options import Options
 from .session import grade, ungraded
 from .warm import Warm
 
+HELD = 32  # images: what is shared by a class is in one of them
 PATIENCE_S = 120  # with an engine that does not answer
 
 
@@ -29,7 +30,7 @@ class Workplace:
 
     def __init__(self, run: str, assignment: Assignment, options: Options, disk: int) -> None:
         self.run, self.assignment = run, assignment
-        self._warm = Warm(run=run)
+        self._warm = Warm(run=run, assignment=assignment)
         self._numbers = itertools.count(1)
         try:
             engine = Engine(run)
@@ -80,7 +81,7 @@ class Workplace:
 
 
 class Shelf:
-    """Pulled images, held until they and those under way may take more than `limit` bytes; the oldest goes first.
+    """Pulled images, the last HELD of them, held until they and those under way may take more than `limit` bytes.
 
     An image under way is taken to be as large as the largest so far. Layers that images share count once.
     """
@@ -114,7 +115,9 @@ class Shelf:
             self._used += self._count(layers, 1)
             self._largest = max(self._largest, sum(layer.size.unpacked or 0 for layer in layers))
             gone = []
-            while self._held and self._used + self._under_way * self._largest > self._limit:
+            while len(self._held) > HELD or (
+                self._held and self._used + self._under_way * self._largest > self._limit
+            ):
                 oldest, its = self._held.popitem(last=False)
                 self._used -= self._count(its, -1)
                 gone.append(oldest)

@@ -208,7 +208,10 @@ def cells(worksheet: str, separator: str = ",") -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(worksheet.lstrip("\ufeff"), newline=""), delimiter=separator))
 
 
-def worksheet(*rows: Sequence[str], head: str = "Identifier,Full name,ID number,Email address") -> str:
+HEAD = "Identifier,Full name,ID number,Email address"
+
+
+def worksheet(*rows: Sequence[str], head: str = HEAD) -> str:
     lines = [f"{head},Status,Grade,Maximum grade,Last modified (grade),Feedback comments"]
     lines += [",".join([*row, "Submitted", "", "20.00", "-", ""]) for row in rows]
     return "\n".join(lines) + "\n"
@@ -373,6 +376,36 @@ def test_a_number_that_happens_to_be_an_id_number_gives_nobody_anothers_grade() 
     assert grades(sheet, rows) == ["", "20.00"]
 
 
+def test_a_column_is_no_id_number_where_most_of_it_is_met_by_nobody() -> None:
+    ids = [("Participant 1", "Zoé", "3", ""), ("Participant 2", "Léo", "4", "")]
+    ids += [(f"Participant {n}", f"N {n}", str(n * 100), "") for n in range(3, 7)]
+    seated = [student(f"s{n}", seat=str(n)) for n in range(1, 7)]
+    sheet = worksheet(*ids, ("Participant 7", "Alice Durand", "999", ""))
+
+    assert grades(sheet, class_of(*seated, ALICE)) == [*[""] * 6, "20.00"]
+
+
+def test_a_row_has_one_student_and_a_student_one_row() -> None:
+    sheet = worksheet(("Participant 1", "X", "1", "alice@univ.example"), ("Participant 2", "Y", "2", ""))
+    alice = student("alice", email="alice@univ.example", **{"ID number": "2"})
+    bob = student("bob", **{"ID number": "1"})
+
+    assert grades(sheet, book((alice, graded(alice, score=1.0)), (bob, graded(bob)))) == ["1.00", ""]
+
+
+def test_a_score_out_of_nothing_is_no_grade() -> None:
+    sheet = worksheet(("Participant 1", "Alice Durand", "", ""))
+    rows = class_of(ALICE, score=0.0, max_score=0.0)
+
+    done, notes = moodle.fill(sheet.encode(), rows)
+
+    assert done.decode() == sheet
+    assert notes == [
+        "alice (Alice Durand) has a score that fits no maximum grade: the row was left as it was"
+    ]
+    assert read(canvas.render_class(rows))[1][PUBLISHED.assignment.title] == ""
+
+
 def test_who_is_in_one_and_not_in_the_other_is_told_and_left() -> None:
     sheet = worksheet(
         ("Participant 1", "Alice Durand", "", "alice@univ.example"),
@@ -449,7 +482,13 @@ def test_a_students_text_brings_no_markup_and_no_new_line_into_moodle() -> None:
 
     done = filled(sheet, class_of(ALICE, like=HOSTILE))
 
+    text = "<i>&amp;"
+    check = replace(HOSTILE.checks[0], title=text, message=text, hint=text)
+    short = filled(sheet, class_of(ALICE, like=HOSTILE, checks=(check,)))
+
     (row,) = cells(done)
+    assert "<i>" not in short
+    assert short.count("&lt;i&gt;&amp;amp;") == 3
     assert done.count("\n") == sheet.count("\n")
     assert "<script" not in done
     assert "&lt;script&gt;" in row["Feedback comments"]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, ViewportSize, expect, sync_playwright
 
 from grader import i18n
-from grader.model import Gradebook, Image, Outcome, Result, Shared, Size, Student, Submission
+from grader.model import Gradebook, Image, Level, Outcome, Result, Shared, Size, Status, Student, Submission
 from grader.report import html, words
 from tests.support.results import (
     ANSWER_KEY,
@@ -79,7 +79,11 @@ class Watched:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        self.page.on("dialog", self.bothered)
+
+    def bothered(self, dialog: Dialog) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
 
     def show(self, text: str, address: str = "") -> Page:
         self.file.write_text(text, "utf-8")
@@ -330,7 +334,7 @@ def test_filters_narrow_the_table_together(show: Show) -> None:
     assert listed(page) == ["adam10", "adam9"]
     expect(status).to_have_text("Students: 2 of 5")
 
-    page.get_by_label("Check").select_option(label="healthcheck")
+    page.get_by_label("Check", exact=True).select_option(label="healthcheck")
     page.get_by_label("Status").select_option("failed")
     assert listed(page) == ["adam10"]
     page.get_by_label("Verdict").select_option("passed")
@@ -514,14 +518,17 @@ def test_no_result_at_all_is_said(show: Show) -> None:
 
 def hostile(attack: str) -> Result:
     """`attack` wherever a student's text could stand."""
+    ways: list[tuple[Level, Status]] = [
+        ("required", "failed"),
+        ("required", "error"),
+        ("required", "blocked"),
+        ("bonus", "failed"),
+        ("advice", "passed"),
+    ]
     checks = tuple(
-        Outcome(
-            f"{way}{attack}", attack, level, status, 0, 1, attack, attack, attack, {attack: attack}
-        )
-        for way, (level, status) in enumerate(
-            [("required", "failed"), ("required", "error"), ("required", "blocked"), ("bonus", "failed"), ("advice", "passed")]
-        )
-    )  # fmt: skip
+        Outcome(f"{way}{attack}", attack, *told, 0, 1, attack, attack, attack, {attack: attack})
+        for way, told in enumerate(ways)
+    )
     return replace(
         PUBLISHED,
         assignment=replace(PUBLISHED.assignment, title=attack),
@@ -583,20 +590,20 @@ def test_markup_that_gets_into_the_page_is_run_by_no_browser(watched: Watched) -
         "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'><style>main{display:none}</style>"
         "<a id=link href='javascript:void(window.ran = 1)'>x</a><base href='https://evil.example/'>"
         "<img src='https://evil.example/i.png'><iframe srcdoc='<script>parent.ran = 1</script>'></iframe>"
-        "<form action='https://evil.example'><button id=send>x</button></form>"
+        "<form id=form action='https://evil.example'></form>"
     )
     page = watched.show(html.render_class(CLASS).replace("<body>", f"<body>{injected}"))
 
     page.locator("#link").click()
-    page.locator("#send").click()
 
     expect(page.locator("#class")).to_be_visible()
     assert page.evaluate("window.ran") is None
     assert page.evaluate("document.baseURI").startswith("file:")
     refused = " ".join(watched.complaints)
-    for rule in ("script-src", "style-src", "img-src", "base-uri", "form-action"):
+    for rule in ("script-src", "style-src", "img-src", "base-uri"):
         assert rule in refused
-    assert page.url.partition("#")[0] == watched.file.as_uri()
+    with page.expect_console_message(lambda message: "form-action" in message.text):
+        page.evaluate("document.getElementById('form').submit()")
 
 
 @pytest.mark.parametrize(
@@ -612,7 +619,9 @@ def test_markup_that_gets_into_the_page_is_run_by_no_browser(watched: Watched) -
 def test_not_even_a_script_of_the_page_could_run_text_or_send_it(watched: Watched, attempt: str) -> None:
     page = watched.show(html.render_class(CLASS))
 
-    failed = page.evaluate(f"(async () => {{ {attempt.replace('fetch', 'await fetch')} }})().then(() => '', String)")
+    failed = page.evaluate(
+        f"(async () => {{ {attempt.replace('fetch', 'await fetch')} }})().then(() => '', String)"
+    )
 
     assert "TypeError" in failed
     assert page.evaluate("window.ran") is None
@@ -657,7 +666,9 @@ def test_everything_that_can_be_used_has_a_name(show: Show, address: str) -> Non
 
 
 @pytest.mark.parametrize("address", ["", "#s/adam10"])
-def test_on_a_phone_only_the_table_scrolls_sideways(context: BrowserContext, show: Show, address: str) -> None:
+def test_on_a_phone_only_the_table_scrolls_sideways(
+    context: BrowserContext, show: Show, address: str
+) -> None:
     page = show(html.render_class(replace(CLASS, results=[*CLASS.results[:4], HOSTILE])), address)
     page.set_viewport_size(PHONE)
 
@@ -669,8 +680,9 @@ def test_on_a_phone_only_the_table_scrolls_sideways(context: BrowserContext, sho
     if not address:
         region = page.get_by_role("region", name="Students").get_by_role("region", name="Students")
         region.focus()
-        page.keyboard.press("ArrowRight")
-        page.wait_for_function("document.querySelector('.scroller').scrollLeft > 0")
+        for _step in range(20):
+            page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("columnheader", name="healthcheck", exact=True)).to_be_in_viewport()
 
 
 # The contrast of every text with what is behind it, as WCAG 2 counts it.
@@ -698,7 +710,9 @@ CONTRASTS = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("address", ["", "#s/bob", "#s/adam10"])
-def test_every_text_stands_out_in_light_and_in_dark(show: Show, watched: Watched, address: str, scheme: Any) -> None:
+def test_every_text_stands_out_in_light_and_in_dark(
+    show: Show, watched: Watched, address: str, scheme: Any
+) -> None:
     watched.page.emulate_media(color_scheme=scheme)
     page = show(html.render_class(CLASS), address)
 
@@ -737,7 +751,9 @@ def large(count: int) -> Gradebook:
         id = f"student-{i:05}"
         digest, config = f"sha256:{i * 7919:064x}", f"sha256:{i * 104729:064x}"
         place = f"ghcr.io/{id}/zero-to-hero"
-        megabytes = f"{45 + i % 977 / 10:.1f} MB compressed, as a registry stores it; {124 + i % 1999 / 10:.1f} MB"
+        megabytes = (
+            f"{45 + i % 977 / 10:.1f} MB compressed, as a registry stores it; {124 + i % 1999 / 10:.1f} MB"
+        )
         route = f'answers 200 with {{"status": "healthy", "by": "{id}"}}'
         told: dict[str, dict[str, Any]] = {
             "published": {"message": f"Public: {place}:v1.0 is {digest}."},
@@ -747,7 +763,9 @@ def large(count: int) -> Gradebook:
             "starts": {"message": f"Up, and answering {i % 50 / 10:.1f} s after its start."},
             "greeting": {"message": f"GET / answers 200: from zero to hero, says {id}"},
             "health-endpoint": {"message": f"GET /health {route}"},
-            "healthcheck": {"message": f"healthy: CMD python /app/probe.py succeeded in {i % 100 / 100:.2f} s."},
+            "healthcheck": {
+                "message": f"healthy: CMD python /app/probe.py succeeded in {i % 100 / 100:.2f} s."
+            },
             "non-root": {"message": f"{i % 7 + 1} process(es), none as root (uid {1000 + i % 99})."},
             "latest-tag": {"message": f"{place}:latest is the same image."},
             "graceful-stop": {"message": f"Ended {i % 90 / 10:.1f} s after SIGTERM."},
@@ -756,7 +774,8 @@ def large(count: int) -> Gradebook:
         if i % 5 == 0:
             told["healthcheck"] = {
                 "status": "failed",
-                "message": f"curl: not found in this image, so the health check of {id} can never succeed.\n" * 4,
+                "message": f"curl: not found in this image, so the health check of {id} can never succeed.\n"
+                * 4,
                 "hint": "Slim images hold few commands (neither curl nor wget). Probe with python instead.",
             }
             fields |= {"verdict": "failed", "score": 16.0}
@@ -771,23 +790,23 @@ def large(count: int) -> Gradebook:
         if i % 1000 == 3:
             told["greeting"] = {"status": "error", "message": "The registry did not answer."}
             fields |= {"verdict": "ungraded", "score": None}
-        image = Image(f"{place}@{digest}", digest, config, "linux/amd64", Size(45_000_000 + i, 124_000_000 + i))
+        image = Image(
+            f"{place}@{digest}", digest, config, "linux/amd64", Size(45_000_000 + i, 124_000_000 + i)
+        )
         sample = result(Submission(id, f"{place}:v1.0", "image"), image, outcomes(told), **fields)
-        results.append(replace(sample, started_at=f"2026-11-23T{i // 3600 % 24:02}:{i // 60 % 60:02}:{i % 60:02}Z"))
+        results.append(
+            replace(sample, started_at=f"2026-11-23T{i // 3600 % 24:02}:{i // 60 % 60:02}:{i % 60:02}Z")
+        )
         students.append(Student(id, f"{place}:v1.0", f"Firstname{i % 313} Lastname{i}"))
     shared = tuple(
-        Shared((f"student-{i:05}", f"student-{i + 1:05}"), (f"sha256:{i:064x}",), 1000 + i) for i in range(0, 2000, 2)
+        Shared((f"student-{i:05}", f"student-{i + 1:05}"), (f"sha256:{i:064x}",), 1000 + i)
+        for i in range(0, 2000, 2)
     )
     return Gradebook(("id", "name"), students, results, shared)
 
 
-# Runs an action of the user's and waits for what it makes the browser draw.
-TIMED = """async (act) => {
-  const begun = performance.now();
-  eval(act);
-  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-  return performance.now() - begun;
-}"""
+# When the browser had drawn what it was asked for, in ms after it began to open the page.
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()))))"
 
 
 def test_10_000_students_open_and_filter_within_2_seconds(show: Show, watched: Watched) -> None:
@@ -798,18 +817,24 @@ def test_10_000_students_open_and_filter_within_2_seconds(show: Show, watched: W
     page.set_default_navigation_timeout(SOON_MS)
 
     show(text)
-    expect(page.get_by_role("status")).to_have_text("Students: 10,000 of 10,000, the first 100 listed", timeout=SOON_MS)
-    drawn = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    expect(page.get_by_role("status")).to_have_text(
+        "Students: 10,000 of 10,000, the first 100 listed", timeout=SOON_MS
+    )
+    opened = page.evaluate(DRAWN)
     page.get_by_label("Search by name").fill("lastname4321")
     expect(page.get_by_role("status")).to_have_text("Students: 1 of 10,000", timeout=SOON_MS)
     page.get_by_label("Search by name").fill("")
-    page.get_by_label("Check").select_option(label="healthcheck")
+    page.get_by_label("Check", exact=True).select_option(label="healthcheck")
+    before = page.evaluate("performance.now()")
     page.get_by_label("Status").select_option("failed")
+    filtered = page.evaluate(DRAWN) - before
     expect(page.get_by_role("status")).to_contain_text("Students: 2,000 of 10,000", timeout=SOON_MS)
     page.get_by_role("button", name="Name", exact=True).click()
     expect(page.locator("[aria-sort]")).to_have_text("Name", timeout=SOON_MS)
     page.get_by_role("link", name="student-00000", exact=True).click()
     expect(page.locator("#student")).to_contain_text("curl: not found", timeout=SOON_MS)
-    print(f"10,000 students: {size / 1e6:.1f} MB, drawn after {drawn / 1000:.2f} s")
+    page.keyboard.press("Escape")
+    expect(page.locator("#class")).to_be_visible(timeout=SOON_MS)
+    print(f"10,000 students: {size / 1e6:.1f} MB, open in {opened:.0f} ms, filtered in {filtered:.0f} ms")
 
     assert size <= MOST_BYTES

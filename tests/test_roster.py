@@ -119,6 +119,15 @@ def test_classroom_50s_roster_is_taken_as_it_is_without_who_teaches(tmp_path: Pa
     assert found.students[0].columns["section"] == "Lab 1"
 
 
+def test_who_was_invited_by_email_alone_is_a_bad_line_told_once(tmp_path: Path) -> None:
+    text = "username,first_name,last_name,email,section\n,,,p@uni.example,\n,,,q@uni.example,\n"
+
+    assert mistakes(tmp_path, text) == [
+        "line 2: username is empty: fill it in, or remove the line",
+        "line 3: username is empty: fill it in, or remove the line",
+    ]
+
+
 def test_a_role_of_ones_own_roster_excludes_nobody(tmp_path: Path) -> None:
     assert len(load(tmp_path, "id,github,role\ne1,al,delegate\n").students) == 1
 
@@ -228,6 +237,7 @@ def test_a_malformed_image_is_named_with_what_is_wrong(tmp_path: Path, image: st
         ("\n\n", "line 1: the file is empty"),
         ("id,github\n", "line 1: there is no student below the header"),
         ("name,github\nx,y\n", "line 1: there is no id column; found: name, github; needed: id "),
+        ("nom;prénom\nx;y\n", "found: nom, prénom; needed: id "),
         (
             "e1,ghcr.io/al/app\n",
             "found: e1, ghcr.io/al/app; needed: id (a roster of your own); or identifier,",

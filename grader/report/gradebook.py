@@ -6,9 +6,9 @@ every accent; with one pandas, R and LibreOffice read it as well as without.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-from grader.model import Gradebook, Outcome, Result
+from grader.model import Gradebook, Result
 from grader.report import words
 from grader.report.cells import neutral, table
 
@@ -37,25 +37,24 @@ def render_class(book: Gradebook) -> str:
     return _BOM + table([list(map(neutral, columns)), *zip(*columns.values(), strict=True)])
 
 
-def _ours(results: Collection[Result]) -> dict[str, list[str]]:
-    """Header → cells, one for each result."""
-    columns: dict[str, list[str]] = {
-        "image": [neutral(result.submission.target) for result in results],
-        "digest": [neutral((result.image and result.image.digest) or "") for result in results],
-        "verdict": [result.verdict for result in results],
-        "score": ["" if result.score is None else words.number(result.score) for result in results],
-        "max_score": [words.number(result.max_score) for result in results],
-    }
-    checks = [{check.id: check for check in result.checks} for result in results]
-    for id in dict.fromkeys(id for row in checks for id in row):
-        columns[_free(id, [*columns, "graded_at"], "check")] = [_status(row.get(id)) for row in checks]
-    columns["graded_at"] = [neutral(result.started_at) for result in results]
-    return columns
-
-
-def _status(check: Outcome | None) -> str:
-    """The word as data: the same in every language."""
-    return check.status if check else ""
+def _ours(results: Iterable[Result]) -> dict[str, list[str]]:
+    """Header → cells, one for each result; which is gone through once, as a class may not fit into memory."""
+    columns: dict[str, list[str]] = {n: [] for n in ("image", "digest", "verdict", "score", "max_score")}
+    graded_at, checks, count = [], dict[str, list[str]](), 0
+    for result in results:
+        columns["image"].append(neutral(result.submission.target))
+        columns["digest"].append(neutral((result.image and result.image.digest) or ""))
+        columns["verdict"].append(result.verdict)
+        columns["score"].append("" if result.score is None else words.number(result.score))
+        columns["max_score"].append(words.number(result.max_score))
+        graded_at.append("" if result.score is None else neutral(result.started_at))
+        for check in result.checks:
+            cells = checks.setdefault(check.id, [])
+            cells += [""] * (count - len(cells)) + [check.status]
+        count += 1
+    for id, cells in checks.items():
+        columns[_free(id, [*columns, "graded_at"], "check")] = cells + [""] * (count - len(cells))
+    return columns | {"graded_at": graded_at}
 
 
 def _free(name: str, taken: Collection[str], mark: str) -> str:

@@ -152,11 +152,9 @@ def _own(result: Result) -> list[str]:
     """What is in several texts of one result and in no other's: left out there, those texts are the same for
     many."""
     image = result.image
-    target = words.line(result.submission.target)
-    name = target.rpartition("/")[2].partition(":")[0].partition("@")[0]
-    place = target[: target.rfind("/") + 1] + name
     digests = [words.line((image and text) or "") for text in (image and image.digest, image and image.id)]
-    return [*digests, place if len(place) > 8 else ""]
+    place = re.match(r".*/[^:@]*", words.line(result.submission.target))
+    return [*digests, place[0] if place else ""]
 
 
 def _seen(result: Result, check: Outcome) -> tuple[str, str]:

@@ -6,7 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const { say } = data;
 const STEP = 100; // rows that are listed at a time
 const FEW = 12; // students that are named at a time
-const ROWS_OF_GROUPS = 5;
+const GROUPS = 5; // groups that are listed at a time
 const LEVELS = ["required", "bonus", "advice"];
 const STATUSES = ["error", "failed", "blocked", "skipped", "passed"]; // the order they are sorted in
 const SHOWN = ["passed", "failed", "blocked", "error"]; // what is told of each check
@@ -70,7 +70,9 @@ function textOf(row, number) {
 function* outcomesOf(row) {
   for (let i = 0; i < row.outcomes.length; i += 2) {
     const kind = kinds[row.outcomes[i]];
-    yield { ...kind, title: textOf(row, kind.title), hint: textOf(row, kind.hint), message: textOf(row, row.outcomes[i + 1]) };
+    const told = { title: kind.title, hint: kind.hint, message: row.outcomes[i + 1] };
+    for (const name in told) told[name] = textOf(row, told[name]);
+    yield { ...kind, ...told };
   }
 }
 
@@ -104,7 +106,8 @@ const button = (traits, ...children) => make("button", { type: "button", ...trai
 const unseen = (text) => make("span", { class: "unseen" }, text);
 
 function mark(standing) {
-  return draw("svg", { class: `mark ${standing}`, "aria-hidden": "true" }, draw("use", { href: `#mark-${standing}` }));
+  const use = draw("use", { href: `#mark-${standing}` });
+  return draw("svg", { class: `mark ${standing}`, "aria-hidden": "true" }, use);
 }
 
 function link(row, text = row.id) {
@@ -147,15 +150,20 @@ function message(text, ...before) {
 
 function overview() {
   const count = (verdict) => rows.filter((row) => row.verdict === verdict).length;
-  const tile = (verdict, number, label) =>
-    make("li", {}, button({ class: `tile ${verdict}`, click: () => filterBy({ verdict }) }, make("strong", {}, numbers.format(number)), " ", make("span", {}, label)));
+  const figure = (number, label) => [make("strong", {}, number), " ", make("span", {}, label)];
+  const tile = (verdict, number, label) => {
+    const traits = { class: `tile ${verdict}`, click: () => filterBy({ verdict }) };
+    return make("li", {}, button(traits, figure(numbers.format(number), label)));
+  };
+  const middle = median();
   return make("header", {},
     make("h1", { tabindex: "-1" }, data.title),
     data.dates && make("p", { class: "soft" }, data.dates),
     make("ul", { class: "tiles" },
       tile("", rows.length, say.students),
       VERDICTS.toReversed().map((verdict) => tile(verdict, count(verdict), say.verdicts[verdict])),
-      median() !== null && make("li", { class: "tile" }, make("strong", {}, `${numbers.format(median())}/${numbers.format(full)}`), " ", make("span", {}, say.median))));
+      middle !== null &&
+        make("li", { class: "tile" }, figure(`${numbers.format(middle)}/${numbers.format(full)}`, say.median))));
 }
 
 function median() {
@@ -175,9 +183,10 @@ function ungraded() {
   }
   if (!found.size) return null;
   const item = ({ why, who }) => make("li", {}, why.map(cause), people(who));
+  const commonest = [...found.values()].sort((a, b) => b.who.length - a.who.length);
   return make("div", { class: "notice" },
     section("ungraded", say.verdicts.ungraded, make("p", {}, say.noGrade),
-      inSteps(make("ul", { class: "groups" }), [...found.values()].sort((a, b) => b.who.length - a.who.length), ROWS_OF_GROUPS, item)));
+      inSteps(make("ul", { class: "groups" }), commonest, GROUPS, item)));
 }
 
 function cause(told) {
@@ -188,7 +197,8 @@ function cause(told) {
 function bins() {
   const sizes = [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100];
   const size = sizes.find((each) => full / each <= 25) ?? full / 20;
-  const found = Array.from({ length: Math.floor(full / size + 1e-9) + 1 }, (_, i) => ({ from: i * size, passed: 0, failed: 0 }));
+  const count = Math.floor(full / size + 1e-9) + 1;
+  const found = Array.from({ length: count }, (_, i) => ({ from: i * size, passed: 0, failed: 0 }));
   let exact = true;
   for (const row of rows) {
     const score = scaled(row);
@@ -203,30 +213,35 @@ function bins() {
 function scores() {
   const { size, exact, found } = bins();
   const graded = rows.filter((row) => scaled(row) !== null);
-  if (!graded.length) return section("scores", say.scores, make("p", { class: "soft" }, say.noScores));
-  const name = (bin) =>
-    exact ? numbers.format(bin.from) : fill(bin === found.at(-1) ? say.atLeast : say.between, { low: bin.from, high: bin.from + size });
-  const filled = found.filter((bin) => bin.passed + bin.failed);
+  if (!graded.length) return section("scores", say.scores, make("p", { class: "soft" }, say.noScore));
+  for (const bin of found) {
+    bin.count = bin.passed + bin.failed;
+    const range = bin === found.at(-1) ? say.atLeast : say.between;
+    bin.name = exact ? numbers.format(bin.from) : fill(range, { low: bin.from, high: bin.from + size });
+  }
+  const without = rows.length - graded.length;
   const figure = make("div", { class: "plot" });
-  new ResizeObserver(() => figure.replaceChildren(plot(figure.clientWidth, found, exact, name))).observe(figure);
+  new ResizeObserver(() => figure.replaceChildren(plot(figure.clientWidth, found, exact))).observe(figure);
   const verdicts = ["passed", "failed"];
   const head = [say.score, ...verdicts.map((verdict) => say.verdicts[verdict])];
   return section("scores", say.scores,
     make("p", { class: "legend" }, verdicts.map((verdict) => make("span", { class: verdict }, say.verdicts[verdict]))),
     figure,
-    graded.length < rows.length && make("p", { class: "soft" }, fill(say.withoutScore, { count: rows.length - graded.length })),
+    without > 0 && make("p", { class: "soft" }, fill(say.withoutScore, { count: without })),
     rows.some((row) => row.max !== full) && make("p", { class: "soft" }, fill(say.scaled, { full })),
     make("details", {},
       make("summary", {}, say.asTable),
       make("table", { class: "small" },
         make("thead", {}, make("tr", {}, head.map((text) => make("th", { scope: "col" }, text)))),
-        make("tbody", {}, filled.map((bin) => make("tr", {}, make("th", { scope: "row" }, name(bin)),
+        make("tbody", {}, found.filter((bin) => bin.count).map((bin) => make("tr", {},
+          make("th", { scope: "row" }, bin.name),
           verdicts.map((verdict) => make("td", {}, numbers.format(bin[verdict])))))))));
 }
 
-function plot(width, found, exact, name) {
+/** The bins as bars, those who failed below those who passed. */
+function plot(width, found, exact) {
   const [height, left, bottom, over] = [200, 38, 24, 8];
-  const most = Math.max(...found.map((bin) => bin.passed + bin.failed));
+  const most = Math.max(...found.map((bin) => bin.count));
   const tick = niceTick(most);
   const limit = Math.ceil(most / tick) * tick;
   const y = (count) => over + (height - over - bottom) * (1 - count / limit);
@@ -234,22 +249,23 @@ function plot(width, found, exact, name) {
   const wide = Math.max(pitch - Math.max(pitch * 0.18, 1), 1);
   const every = [1, 2, 5, 10].find((each) => pitch * each >= 30) ?? 10;
   const lines = Array.from({ length: limit / tick + 1 }, (_, i) => i * tick);
-  const told = found.filter((bin) => bin.passed + bin.failed).map((bin) => `${name(bin)}: ${numbers.format(bin.passed + bin.failed)}`);
-  const bar = (bin, i, from, to, verdict) => to > from &&
+  const told = (bin) => `${bin.name}: ${numbers.format(bin.count)}`;
+  const bar = (i, from, to, verdict) => to > from &&
     draw("rect", { class: verdict, x: left + i * pitch, y: y(to), width: wide, height: y(from) - y(to) });
-  return draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-labelledby": "plot-title plot-told" },
+  const labels = { role: "img", "aria-labelledby": "plot-title", "aria-describedby": "plot-told" };
+  return draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, ...labels },
     draw("title", { id: "plot-title" }, say.scores),
-    draw("desc", { id: "plot-told" }, `${say.plot} ${told.join("; ")}`),
+    draw("desc", { id: "plot-told" }, `${say.plot} ${found.filter((bin) => bin.count).map(told).join("; ")}`),
     lines.map((count) => [
       draw("line", { x1: left, x2: width, y1: y(count), y2: y(count) }),
       draw("text", { x: left - 8, y: y(count) + 4, "text-anchor": "end" }, numbers.format(count)),
     ]),
     found.map((bin, i) => [
-      draw("g", {}, draw("title", {}, `${name(bin)}: ${numbers.format(bin.passed + bin.failed)}`),
-        bar(bin, i, 0, bin.failed, "failed") || "",
-        bar(bin, i, bin.failed, bin.failed + bin.passed, "passed") || ""),
-      i % every === 0 && draw("text", { x: left + i * pitch + (exact ? wide / 2 : 0), y: height - 6, "text-anchor": "middle" }, numbers.format(bin.from)),
-    ].filter(Boolean)));
+      draw("g", {}, draw("title", {}, told(bin)), bar(i, 0, bin.failed, "failed"), bar(i, bin.failed, bin.count, "passed")),
+      i % every === 0 && draw("text",
+        { x: left + i * pitch + (exact ? wide / 2 : 0), y: height - 6, "text-anchor": "middle" },
+        numbers.format(bin.from)),
+    ]));
 }
 
 /** The distance of at most five lines, in whole students. */
@@ -288,7 +304,8 @@ function rate(place, count) {
   const some = (status) => {
     const number = numbers.format(count[status]);
     const name = `${number} · ${id}: ${say.statuses[status]}`;
-    return count[status] > 0 && button({ class: "count", "aria-label": name, click: () => filterBy({ check: place, status }) }, number);
+    const click = () => filterBy({ check: place, status });
+    return count[status] > 0 && button({ class: "count", "aria-label": name, click }, number);
   };
   return make("tr", {},
     make("th", { scope: "row" }, title, " ", make("code", {}, id)),
@@ -299,17 +316,22 @@ function rate(place, count) {
 
 function copies() {
   if (!groups.length) return null;
-  return section("copies", say.copies,
-    make("p", { class: "soft" }, say.copiesFact),
-    inSteps(make("ul", { class: "groups" }), groups, ROWS_OF_GROUPS, (group) => make("li", {}, common(group), people(group.who))));
+  return section("copies", say.copies, make("p", { class: "soft" }, say.copiesFact), sharing(groups));
+}
+
+/** What is shared, and with whom but `row`. */
+function sharing(groups, row) {
+  const item = (group) => make("li", {}, common(group), people(group.who.filter((other) => other !== row)));
+  return inSteps(make("ul", { class: "groups" }), groups, GROUPS, item);
 }
 
 /** What a group shares. */
 function common({ digest, size, layers }) {
+  const count = layers.length;
   return [
-    make("p", {}, make("b", {}, digest ? say.sameImage : say.sameLayers), " ", layers.length ? fill(say.layers, { count: layers.length, size }) : ""),
+    make("p", {}, make("b", {}, digest ? say.sameImage : say.sameLayers), " ", count > 0 && fill(say.layers, { count, size })),
     digest && make("p", {}, make("code", {}, digest)),
-    layers.length > 0 && make("details", {}, make("summary", {}, say.layerList),
+    count > 0 && make("details", {}, make("summary", {}, say.layerList),
       make("ul", { class: "plain" }, layers.map((number) => make("li", {}, make("code", {}, data.texts[number]))))),
   ];
 }
@@ -321,9 +343,10 @@ const heads = [
   ...(named ? [{ label: say.name, key: (row) => row.name }] : []),
   { label: say.verdict, key: (row) => VERDICTS.indexOf(row.verdict) },
   { label: say.score, key: (row) => scaled(row) ?? -1, always: (row) => row.score === null },
-  ...columns.map(({ id, title }, place) => ({
-    label: id, title, place, key: (row) => (row.kinds[place] ? STATUSES.indexOf(row.kinds[place].status) : STATUSES.length),
-  })),
+  ...columns.map(({ id, title }, place) => {
+    const key = ({ kinds: { [place]: kind } }) => (kind ? STATUSES.indexOf(kind.status) : STATUSES.length);
+    return { label: id, title, place, key };
+  }),
 ];
 const order = { head: null, down: false };
 const found = make("p", { role: "status" });
@@ -332,11 +355,13 @@ const scroller = make("div", { class: "scroller", role: "region", "aria-labelled
 const more = make("div");
 
 function field(label, control) {
-  return make("label", {}, make("span", {}, label), control);
+  control.id = `wanted-${label}`;
+  return make("div", {}, make("label", { for: control.id }, label), control);
 }
 
 function choice(options) {
-  return make("select", { change: apply }, make("option", { value: "" }, say.any), options.map(([value, text]) => make("option", { value }, text)));
+  const item = ([value, text]) => make("option", { value }, text);
+  return make("select", { change: apply }, [["", say.any], ...options].map(item));
 }
 
 const wanted = {
@@ -375,8 +400,10 @@ function filterBy(values) {
 }
 
 function matching() {
-  const [text, verdict, check, status] = [plain(wanted.text.value.trim()), wanted.verdict.value, wanted.check.value, wanted.status.value];
-  const holds = (row) => !status || (check ? row.kinds[check]?.status === status : row.kinds.some((kind) => kind.status === status));
+  const text = plain(wanted.text.value.trim());
+  const [verdict, check, status] = [wanted.verdict.value, wanted.check.value, wanted.status.value];
+  const asked = (kind) => kind?.status === status;
+  const holds = ({ kinds }) => !status || (check ? asked(kinds[check]) : kinds.some(asked));
   return rows.filter((row) => row.text.includes(text) && (!verdict || row.verdict === verdict) && holds(row));
 }
 
@@ -409,9 +436,9 @@ function apply() {
 }
 
 function headOf(head) {
-  const cell = make("th", { scope: "col", class: head.place === undefined ? "" : "upright" }, button({ click: () => sortBy(head), title: head.title }, head.label));
-  head.cell = cell;
-  return cell;
+  const sort = button({ click: () => sortBy(head), title: head.title }, head.label);
+  head.cell = make("th", { scope: "col", class: head.place === undefined ? "" : "upright" }, sort);
+  return head.cell;
 }
 
 /** By `head`, the other way round if it was by that already; by none, as at first. */
@@ -432,7 +459,9 @@ function rowOf(row) {
     make("td", { class: row.score === null ? "none" : "score" }, row.told ?? say.noScore),
     columns.map(({ id }, column) => {
       const kind = row.kinds[column];
-      return kind ? make("td", { class: kind.standing, title: `${id}: ${kind.word}` }, mark(kind.standing), unseen(kind.word)) : make("td");
+      if (!kind) return make("td");
+      const traits = { class: kind.standing, title: `${id}: ${kind.word}` };
+      return make("td", traits, mark(kind.standing), unseen(kind.word));
     }));
 }
 
@@ -452,13 +481,13 @@ function student(row) {
       make("p", { class: "soft" }, row.name ? `${row.id} · ${data.title}` : data.title),
       make("p", { class: "verdict" }, chip(row), make("strong", {}, row.told ?? say.noScore))),
     row.verdict === "ungraded" &&
-      make("div", { class: "notice" }, section("why", say.why, make("p", {}, say.noGrade), causes(row).map(cause).flat())),
+      make("div", { class: "notice" }, section("why", say.why, make("p", {}, say.noGrade), causes(row).map(cause))),
     LEVELS.map((level) => {
       const some = told.filter((each) => each.level === level);
-      return some.length ? section(`level-${level}`, say.levels[level], make("ul", { class: "outcomes" }, some.map((each) => outcome(row, each)))) : null;
+      return some.length > 0 && section(`level-${level}`, say.levels[level], make("ul", { class: "outcomes" }, some.map(outcome)));
     }),
-    row.shared.length > 0 && section("shares", say.copies, make("p", { class: "soft" }, say.copiesFact),
-      make("ul", { class: "groups" }, row.shared.map((group) => make("li", {}, common(group), people(group.who.filter((other) => other !== row)))))),
+    row.shared.length > 0 &&
+      section("shares", say.copies, make("p", { class: "soft" }, say.copiesFact), sharing(row.shared, row)),
     section("graded", say.graded, facts(row)),
   ];
 }
@@ -471,7 +500,7 @@ function turn(row) {
     make("a", { href: "#" }, say.back), near(listed[place - 1], say.previous), near(listed[place + 1], say.next));
 }
 
-function outcome(row, each) {
+function outcome(each) {
   return make("li", { class: each.standing },
     mark(each.standing),
     make("h3", {}, each.title, " ", make("code", {}, columns[each.column].id)),
@@ -504,10 +533,12 @@ function asked() {
   }
 }
 
-function route(event) {
+function route() {
   const row = asked();
   const before = views.class.hidden ? "student" : "class";
-  if (row && before === "class") left = { focus: document.activeElement, page: scrollY, x: scroller.scrollLeft, y: scroller.scrollTop };
+  if (row && before === "class") {
+    left = { focus: document.activeElement, page: scrollY, x: scroller.scrollLeft, y: scroller.scrollTop };
+  }
   views.class.hidden = Boolean(row);
   views.student.hidden = !row;
   document.title = row ? `${row.name || row.id} · ${data.title}` : data.title;
@@ -530,7 +561,8 @@ function start() {
     return;
   }
   if (!alone) {
-    dress(views.class, {}, [overview(), ungraded(), make("div", { class: "pair" }, scores(), checks(), copies()), students()]);
+    const pair = make("div", { class: "pair" }, scores(), checks(), copies());
+    dress(views.class, {}, [overview(), ungraded(), pair, students()]);
     apply();
   }
   history.scrollRestoration = "manual"; // a view's own place is put back above

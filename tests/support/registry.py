@@ -322,6 +322,21 @@ class Registry:
         }
         return self.manifest(name, manifest, tag) | {"platform": names}
 
+    def varied(self, name: str, tag: str, others: Iterable[str]) -> None:
+        """Store, for each of `others`, the image `tag` with one more layer that no other has."""
+        accept = {"Accept": f"{OCI_MANIFEST}, {DOCKER_MANIFEST}"}
+        manifest = self.request("GET", name, f"manifests/{tag}", headers=accept).json()
+        config = self.request("GET", name, f"blobs/{manifest['config']['digest']}").json()
+        kind = manifest["layers"][-1]["mediaType"]
+        for number, other in enumerate(others):
+            own = layer(200, seed=number)
+            diffs = [*config["rootfs"]["diff_ids"], sha256(gzip.decompress(own))]
+            history = [*config["history"], {"created_by": "COPY own / # buildkit"}]
+            body = json.dumps(config | {"rootfs": {"type": "layers", "diff_ids": diffs}, "history": history})
+            stored = {"digest": self.blob(name, body.encode()), "size": len(body.encode())}
+            layers = [*manifest["layers"], {"mediaType": kind, "digest": self.blob(name, own), "size": len(own)}]
+            self.manifest(name, manifest | {"config": manifest["config"] | stored, "layers": layers}, other)
+
     def index(self, name: str, tag: str | None, images: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """Store an index of the descriptors `images`; its descriptor."""
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(images)}
