@@ -3,8 +3,9 @@
 with Engine() as engine: ...                    DOCKER_HOST=engine.host
 with Engine(disk=64 << 20) as small: ...        its images and containers on a file system of that size
 
-It touches none of the host's firewall rules (a starting dockerd flushes the chains of every other one), so ports
-are published by docker-proxy alone; containers are on bridges of a range of addresses of its own.
+It leaves alone what the host's other engine has: it sets no firewall rules (a dockerd that starts flushes the
+chains of every other one), so that docker-proxy alone publishes ports; its bridge is its own (with `--bridge=none`,
+and with `--default-address-pool` at a restart, a dockerd deletes docker0, whosever it is).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import docker
+
+PREDEFINED = {"bridge", "host", "none"}
 
 
 class Engine:
@@ -35,19 +37,19 @@ class Engine:
         assert program, "dockerd is not installed, and these tests restart one"
         assert os.geteuid() == 0, "these tests start an engine, which takes root"
         self._folder = Path(tempfile.mkdtemp(prefix="engine-"))
-        name = self._folder.name
-        self._range = ipaddress.ip_network(f"10.213.{os.getpid() % 256}.0/24")
+        name, self._bridge = self._folder.name, f"gr{self._folder.name[-8:]}"
         self.data, self.host = self._folder / "data", f"unix://{self._folder}/docker.sock"
         self.data.mkdir()
-        # exec-root: short, for there are sockets below it
         self._command = [
             program, f"--host={self.host}", f"--data-root={self.data}", f"--exec-root={self._folder}/run",
             f"--pidfile={self._folder}/pid", f"--containerd-namespace={name}",
-            f"--containerd-plugins-namespace={name}-plugins", "--bridge=none", "--iptables=false",
-            "--ip-masq=false", f"--default-address-pool=base={self._range},size=28",
+            f"--containerd-plugins-namespace={name}-plugins", f"--bridge={self._bridge}", "--iptables=false",
+            "--ip-masq=false",
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         try:
+            subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+            subprocess.run(["ip", "address", "add", _free_range(), "dev", self._bridge], check=True)
             if self._disk:  # overlay2 works on a tmpfs, which needs no loop device
                 options = ["-t", "tmpfs", "-o", f"size={self._disk}"]
                 subprocess.run(["mount", *options, name, self.data], check=True)
@@ -96,7 +98,7 @@ class Engine:
         with contextlib.closing(self.api()) as api:
             return {
                 "containers": {c["Id"] for c in api.containers(all=True)},
-                "networks": {n["Name"] for n in api.networks()} - {"host", "none"},
+                "networks": {n["Name"] for n in api.networks()} - PREDEFINED,
                 "images": {str(i.get("RepoTags") or i["Id"]) for i in api.images(all=True)},
                 "volumes": {v["Name"] for v in api.volumes()["Volumes"] or ()},
             }
@@ -105,8 +107,10 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         """Whatever happened to it, nothing of it stays on this machine."""
-        if self._process and self._process.poll() is None:
-            with contextlib.suppress(docker.errors.DockerException, OSError):
+        if self._process:
+            with contextlib.suppress(AssertionError, OSError, docker.errors.DockerException):
+                if self._process.poll() is not None:  # it alone knows its containers and bridges
+                    self.start(live_restore=False)
                 self._empty()
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -116,8 +120,7 @@ class Engine:
                 os.kill(pid, signal.SIGKILL)
         if self._process:
             self._process.wait()
-        for bridge in self._bridges():
-            subprocess.run(["ip", "link", "delete", bridge], check=False)
+        subprocess.run(["ip", "link", "delete", self._bridge], check=False)
         for mount in reversed(self._mounts()):
             subprocess.run(["umount", "--lazy", mount], check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -127,7 +130,7 @@ class Engine:
             for container in api.containers(all=True):
                 api.remove_container(container["Id"], force=True, v=True)
             for network in api.networks():
-                if network["Driver"] == "bridge":
+                if network["Name"] not in PREDEFINED:
                     api.remove_network(network["Id"])
 
     def _commands(self) -> dict[int, str]:
@@ -149,15 +152,15 @@ class Engine:
                 children += [int(child) for child in listed.split() if int(child) not in own]
         return children + list(own)
 
-    def _bridges(self) -> list[str]:
-        listed = subprocess.run(["ip", "-json", "-4", "address"], capture_output=True, check=True).stdout
-        links: list[dict[str, Any]] = json.loads(listed)
-        return [
-            link["ifname"]
-            for link in links
-            if any(ipaddress.ip_address(a["local"]) in self._range for a in link["addr_info"])
-        ]
-
     def _mounts(self) -> list[str]:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         return [m for m in (line.split()[4] for line in lines) if m.startswith(f"{self._folder}/")]
+
+
+def _free_range() -> str:
+    """An address for a bridge, in a range that no other link has."""
+    listed = subprocess.run(["ip", "-json", "-4", "address"], capture_output=True, check=True).stdout
+    taken = [ipaddress.ip_address(a["local"]) for link in json.loads(listed) for a in link["addr_info"]]
+    ranges = (ipaddress.IPv4Network(f"10.213.{n}.0/24") for n in range(256))
+    free = next(each for each in ranges if not any(address in each for address in taken))
+    return f"{free[1]}/{free.prefixlen}"

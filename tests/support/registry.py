@@ -456,7 +456,11 @@ class Front:
                 if not fault.drip_headers:
                     self.wfile.write(head)
                     head = b""
-                for byte in (head + body)[: fault.cut_after or None]:
+                left = (head + body)[: fault.cut_after or None]
+                if not fault.drip:
+                    self.wfile.write(left)
+                    return
+                for byte in left:
                     self.wfile.write(bytes([byte]))
                     if ended.wait(fault.drip):
                         return
