@@ -815,14 +815,20 @@ def large(count: int) -> Gradebook:
     return Gradebook(("id", "name"), students, results, shared)
 
 
-def test_what_is_each_ones_own_stands_once_in_the_file() -> None:
-    class_ = large(3)
-    text = html.render_class(class_)
+def test_10_000_long_logs_weigh_no_more_than_a_report_may(show: Show) -> None:
+    logs = [
+        "\n".join(f"{i * n * 7919:x} {i}: {n} could not be loaded" for n in range(60)) for i in range(10_000)
+    ]
+    failed = of(CRASHED, "s")
+    results = [
+        of(failed, f"s{i}", checks=outcomes({"starts": {"status": "failed", "message": log}}))
+        for i, log in enumerate(logs)
+    ]
+    text = html.render_class(book(*results))
+    assert len(text.encode()) <= MOST_BYTES
+    page = show(text, "#s/s4321")
 
-    for one in class_.results:
-        assert one.image
-        assert text.count(one.image.digest or "?") == 1
-        assert text.count(one.submission.target.partition(":")[0]) == 1
+    assert page.locator("#student pre").inner_text() == logs[4321].partition("\n")[2]
 
 
 # When the browser had drawn what it was asked for, in ms after it began to open the page.

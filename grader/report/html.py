@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
@@ -26,8 +27,7 @@ _T = TypeVar("_T")
 # What could end the data's element, begin another, or a line in JavaScript: spelled out in JSON's own way.
 _ACTIVE = re.compile("[<>&\u2028\u2029]")
 _NEVER = "1970"  # the year of what has not been graded yet
-# Characters for private use stand for what is each submission's own: `words` leaves none of them in any text.
-_OWN = 0xE000
+_HEAVY = 1_000_000  # characters of text, from which on a class is large
 
 
 def render(results: Sequence[Result]) -> str:
@@ -81,8 +81,7 @@ class _Numbered(dict[_T, int]):
 
 
 def _data(book: Gradebook) -> dict[str, Any]:
-    """What the page is made of. Texts and kinds of outcomes stand once, and are then told by their numbers:
-    that keeps a class of 10,000 small."""
+    """What the page is made of. Texts and kinds of outcomes stand once, and are then told by their numbers."""
     texts: _Numbered[str] = _Numbered()
     kinds: _Numbered[tuple[Any, ...]] = _Numbered()
     columns: dict[str, tuple[str, str, str]] = {}
@@ -104,36 +103,36 @@ def _data(book: Gradebook) -> dict[str, Any]:
         "kinds": [[places[id], *rest] for id, *rest in kinds],
         "rows": rows,
         "shared": list(_shared(book, texts)),
-        "texts": list(texts),
+        "texts": _packed(list(texts)),
     }
+
+
+def _packed(texts: list[str]) -> list[str] | str:
+    """As they are, to be read in the file too; of a large class, whose logs would weigh too much, deflated."""
+    if sum(map(len, texts)) < _HEAVY:
+        return texts
+    raw = json.dumps(texts, ensure_ascii=False).encode()
+    return b64encode(zlib.compress(raw)).decode()
 
 
 def _row(
     student: Student, result: Result, texts: _Numbered[str], kinds: _Numbered[tuple[Any, ...]]
 ) -> list[Any]:
     """A student: who, the verdict, what is graded, and of every outcome its kind and what was seen."""
-    own = _own(result)
-
-    def number(text: str) -> int:
-        for place, value in enumerate(own):
-            if value and value in text:
-                text = text.replace(value, chr(_OWN + place))
-        return texts[text]
-
     outcomes = []
     for check in result.checks:
         message, hint = _seen(result, check)
         kind = (
             check.id,
-            number(words.line(check.title)),
+            texts[words.line(check.title)],
             check.level,
             check.status,
             words.standing(check),
             words.word(check),
             words.points(check),
-            number(hint),
+            texts[hint],
         )
-        outcomes += [kinds[kind], number(message)]
+        outcomes += [kinds[kind], texts[message]]
     score = None if result.score is None else words.score(result)
     return [
         words.line(student.id),
@@ -142,19 +141,9 @@ def _row(
         result.score,
         result.max_score,
         score,
-        own,
-        [number(text) for fact in _facts(result) for text in fact],
+        [texts[text] for fact in _facts(result) for text in fact],
         outcomes,
     ]
-
-
-def _own(result: Result) -> list[str]:
-    """What is in several texts of one result and in no other's: left out there, those texts are the same for
-    many."""
-    image = result.image
-    digests = [words.line((image and text) or "") for text in (image and image.digest, image and image.id)]
-    place = re.match(r".*/[^:@]*", words.line(result.submission.target))
-    return [*digests, place[0] if place else ""]
 
 
 def _seen(result: Result, check: Outcome) -> tuple[str, str]:

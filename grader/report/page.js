@@ -44,8 +44,8 @@ const kinds = data.kinds.map(([column, title, level, status, standing, word, poi
   column, title, level, status, standing, word, points, hint,
 }));
 const byKey = new Map();
-const rows = data.rows.map(([id, name, verdict, score, max, told, own, facts, outcomes], place) => {
-  const row = { id, name, verdict, score, max, told, own, facts, outcomes, place, kinds: [], shared: [] };
+const rows = data.rows.map(([id, name, verdict, score, max, told, facts, outcomes], place) => {
+  const row = { id, name, verdict, score, max, told, facts, outcomes, place, kinds: [], shared: [] };
   row.text = plain(`${id}\n${name}`);
   for (let i = 0; i < outcomes.length; i += 2) row.kinds[kinds[outcomes[i]].column] ??= kinds[outcomes[i]];
   row.key = id;
@@ -62,17 +62,11 @@ const named = rows.some((row) => row.name);
 const alone = rows.length === 1;
 const full = Math.max(0, ...new Set(rows.map((row) => row.max)));
 
-/** A text of a row: what is its own is put back in. */
-function textOf(row, number) {
-  return data.texts[number].replace(/[\ue000-\ue002]/g, (char) => row.own[char.charCodeAt(0) - 0xe000]);
-}
-
 function* outcomesOf(row) {
   for (let i = 0; i < row.outcomes.length; i += 2) {
     const kind = kinds[row.outcomes[i]];
-    const told = { title: kind.title, hint: kind.hint, message: row.outcomes[i + 1] };
-    for (const name in told) told[name] = textOf(row, told[name]);
-    yield { ...kind, ...told };
+    const [title, hint, message] = [kind.title, kind.hint, row.outcomes[i + 1]].map((number) => data.texts[number]);
+    yield { ...kind, title, hint, message };
   }
 }
 
@@ -513,7 +507,7 @@ function outcome(each) {
 function facts(row) {
   const list = make("dl");
   for (let i = 0; i < row.facts.length; i += 2) {
-    list.append(make("dt", {}, textOf(row, row.facts[i])), make("dd", {}, textOf(row, row.facts[i + 1])));
+    list.append(make("dt", {}, data.texts[row.facts[i]]), make("dd", {}, data.texts[row.facts[i + 1]]));
   }
   return list;
 }
@@ -555,7 +549,15 @@ function route() {
   }
 }
 
-function start() {
+/** The texts as a list; those of a large class come deflated. */
+async function unpacked(texts) {
+  if (typeof texts !== "string") return texts;
+  const bytes = Uint8Array.from(atob(texts), (char) => char.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
+}
+
+async function start() {
+  data.texts = await unpacked(data.texts);
   if (!rows.length) {
     views.class.append(make("h1", {}, document.title), make("p", {}, say.empty));
     return;
