@@ -96,12 +96,17 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
                 name=one_line(found[2].partition(":")[0], 40)
             ),
         )
-    if re.search(
-        r"uids and gids must be in range|cannot mount volume over existing file|invalid volume spec", said
-    ):
+    if found := re.search(r"uids and gids must be in range ([\d-]+)", said):
+        return (
+            _("USER {name} is no user id: they are in the range {range}.").format(
+                name=quoted(str(facts.config.get("User") or ""), 60), range=found[1]
+            ),
+            _("Create a user, e.g. RUN useradd --create-home appuser, and name it: USER appuser."),
+        )
+    if re.search(r"cannot mount volume over existing file|invalid volume spec", said):
         return (
             _("The container cannot be started: {said}").format(said=quoted(said, 200)),
-            _("Check USER and VOLUME in the Dockerfile."),
+            _("Check VOLUME in the Dockerfile: it names a directory."),
         )
     if re.search(r"exec format error", said, re.IGNORECASE):
         return _wrong_format(command)

@@ -287,14 +287,16 @@ class Client:
         answer = self._ask(ref, f"manifests/{target}", MAX_MANIFEST)
         if answer.status != 200 or answer.page:
             raise self._refusal(ref, target, answer)
+        claim = answer.headers.get("Docker-Content-Digest", "")
+        expected = next(filter(DIGEST.fullmatch, (target, claim)), "sha256:")
+        # Before it is read: what was garbled on its way says nothing of what was pushed.
+        digest = "" if answer.over else _verified(answer.body, expected, "manifest")
         manifest = _document(answer, "manifest")
         if manifest.get("schemaVersion") == 1 or "fsLayers" in manifest:
             raise BadImage("its manifest is of the obsolete schema 1")
         if ("manifests" in manifest) == ("layers" in manifest):
             raise BadImage("its manifest is neither an image's nor an index")
-        claim = answer.headers.get("Docker-Content-Digest", "")
-        expected = next(filter(DIGEST.fullmatch, (target, claim)), "sha256:")
-        return _verified(answer.body, expected, "manifest"), manifest
+        return digest, manifest
 
     def _config(self, ref: Reference, manifest: dict[str, Any]) -> dict[str, Any]:
         entry = manifest.get("config")

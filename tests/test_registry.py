@@ -704,6 +704,11 @@ def test_a_manifest_that_makes_no_sense_is_a_bad_image(plain: Registry, body: by
     raised(BadImage, plain, Fault("manifests/", status=200, headers=Json, body=body), why)
 
 
+def test_a_manifest_garbled_on_its_way_is_nobodys_bad_image(plain: Registry) -> None:
+    fault = Fault("manifests/", change=lambda status, headers, body: (status, headers, body[:-1] + b"|"))
+    raised(RegistryTrouble, plain, fault, "its manifest should be sha256:")
+
+
 def test_an_empty_index_offers_no_platform(plain: Registry) -> None:
     fault = Fault(status=200, headers=Json, body=b'{"manifests": []}')
     assert raised(NoPlatform, plain, fault).platforms == ()

@@ -334,7 +334,10 @@ class Registry:
             history = [*config["history"], {"created_by": "COPY own / # buildkit"}]
             body = json.dumps(config | {"rootfs": {"type": "layers", "diff_ids": diffs}, "history": history})
             stored = {"digest": self.blob(name, body.encode()), "size": len(body.encode())}
-            layers = [*manifest["layers"], {"mediaType": kind, "digest": self.blob(name, own), "size": len(own)}]
+            layers = [
+                *manifest["layers"],
+                {"mediaType": kind, "digest": self.blob(name, own), "size": len(own)},
+            ]
             self.manifest(name, manifest | {"config": manifest["config"] | stored, "layers": layers}, other)
 
     def index(self, name: str, tag: str | None, images: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -435,7 +438,9 @@ class Front:
                         errors("MANIFEST_UNKNOWN", "manifest unknown"),
                     )
                 link = http.client.HTTPConnection(registry.address, timeout=10)
-                sent = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
+                # The engine sends several Accept lines, in any order: all of them count.
+                sent = {k: ", ".join(self.headers.get_all(k, ())) for k in set(self.headers)}
+                sent = {k: v for k, v in sent.items() if k.lower() != "connection"}
                 link.request(self.command, self.path, headers=sent)
                 answer = link.getresponse()
                 body = answer.read()
