@@ -11,7 +11,6 @@ def main() -> None:
     warm = None
     gc.disable()  # it lives for a second
     if "check" in sys.argv[1:2] and "--help" not in sys.argv:
-        from . import session  # noqa: F401 - both sides need it
         from .warm import Warm
 
         warm = Warm(fresh=False)

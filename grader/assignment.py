@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .model import AssignmentRef, Level, Misuse, Outcome, Verdict
 from .text import one_line
 
@@ -104,9 +102,11 @@ class Assignment:
 
 def load(path: Path = DEFAULT) -> Assignment:
     """The assignment in the YAML file `path`. Misuse names every mistake by its place in the file."""
+    import yaml  # who is handed an assignment reads no file
+
     try:
         raw = path.read_bytes()
-        data = yaml.load(raw, _Loader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(raw, _loader())  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise Misuse(f"cannot read the assignment {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -134,19 +134,23 @@ def load(path: Path = DEFAULT) -> Assignment:
     )
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+def _loader() -> type[Any]:
     """YAML without duplicate keys: of two checks with one id, one would be lost without a word."""
+    import yaml
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
-                )
-            seen.add(key.value) if isinstance(key.value, str) else None
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value) if isinstance(key.value, str) else None
+            mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+            return mapping
+
+    return Loader
 
 
 def _validate(data: Any, path: Path) -> None:

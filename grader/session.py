@@ -1,6 +1,6 @@
 """grade(submission, …) → Result: one child process, one deadline, nothing left behind.
 
-A warm process, which has pytest and the engine's library loaded, forks a child for each submission. The child
+A warm process, which has the engine's library loaded, forks a child for each submission (`child.py`). The child
 sends every outcome as a line of JSON the moment it exists; what has not come when the child is gone is `error`.
 """
 
@@ -13,21 +13,17 @@ import pickle
 import selectors
 import signal
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .assignment import CHECKS, Assignment, score
-from .i18n import _, use
+from .assignment import Assignment, score
+from .i18n import _
 from .model import (
     Engine,
-    Fault,
     GraderError,
     Image,
     Layer,
@@ -42,7 +38,6 @@ from .reference import MalformedReference, Reference
 from .warm import Warm
 
 if TYPE_CHECKING:
-    from .case import Case
     from .options import Options
 
 Told = Callable[[str], None]
@@ -236,151 +231,3 @@ def _complete(assignment: Assignment, seen: _Seen, late: bool, seconds: float) -
             c.id, named[c.id], c.level, "error", max_points=c.points, message=message, hint=hint
         )
     return tuple(seen.outcomes[c.id] for c in assignment.checks)
-
-
-# --- the child --------------------------------------------------------------------------------------
-
-
-def work(job: bytes, channel: socket.socket) -> None:
-    """In the child: run the checks, and send what comes of them."""
-    with _Grading(job, channel) as grading:
-        import testcontainers.core.container  # noqa: F401 - before pytest, for the engine waits for it
-
-        grading.look()
-        _run_checks(grading.case.assignment, lambda: (grading.case, grading.tell))
-
-
-def work_on(assignment: Assignment | None, jobs: Callable[[], tuple[bytes, socket.socket]]) -> None:
-    """As `work`, with all that can be done beforehand done: `jobs` forks, and returns in a child of each job; where
-    the assignment is known and has no checks of its own, only after the checks have been collected."""
-    _load()
-    if assignment is None or assignment.extra:
-        work(*jobs())
-        return
-    with contextlib.ExitStack() as stack:
-
-        def begin() -> tuple[Case, Callable[[Outcome], None]]:
-            grading = stack.enter_context(_Grading(*jobs()))
-            grading.look()
-            return grading.case, grading.tell
-
-        _run_checks(assignment, begin)
-
-
-class _Grading:
-    """One job in its own process: what it has seen is sent, and at the end nothing of it is left."""
-
-    def __init__(self, job: bytes, channel: socket.socket) -> None:
-        submission, assignment, self._options, session = pickle.loads(job)  # noqa: S301 - from our own parent
-        self._channel, self._lock, self._over = channel, threading.Lock(), threading.Event()
-        self.send(pid=os.getpid())
-        threading.Thread(target=_outlive, args=(channel, session, self._over), daemon=True).start()
-        use(self._options.lang)
-        from .case import Case
-
-        self.case = Case(submission, assignment, self._options, session, lambda text: self.send(told=text))
-
-    def send(self, **line: Any) -> None:
-        with self._lock, contextlib.suppress(OSError):  # a parent that has gone needs no answer
-            self._channel.sendall(json.dumps(line).encode() + b"\n")
-
-    def tell(self, outcome: Outcome) -> None:
-        self.send(outcome=asdict(outcome))
-
-    def __enter__(self) -> _Grading:
-        self.case.begin()
-        return self
-
-    def look(self) -> None:
-        """End here where there is no such image: that is the caller's mistake, and no check's to tell."""
-        if not (self.case.is_directory or self.case.is_remote):
-            try:
-                self.case.facts()
-            except Misuse as error:
-                self.send(misuse=str(error))
-                self.__exit__()
-                os._exit(0)
-            except (Fault, Trouble):  # the checks tell
-                pass
-
-    def __exit__(self, *_error: object) -> None:
-        _describe(self.case, self.send)
-        try:
-            if not self._options.keep:
-                self.case.close()
-            self._over.set()
-            self.send(clean=True)
-        except Trouble as error:
-            self.send(trouble=str(error))
-
-
-def _outlive(channel: socket.socket, session: str, over: threading.Event) -> None:
-    """When the parent is gone, killed perhaps, become a process that only cleans up: no thread of this one
-    can make anything new meanwhile."""
-    with contextlib.suppress(OSError):
-        channel.recv(1)
-    if over.is_set():  # it has its result, and needs no more
-        return
-    if build := sys.modules.get("grader.build"):
-        build.cancel()
-    os.execv(sys.executable, [sys.executable, "-m", "grader.sweep", session])  # noqa: S606
-
-
-# pytest's plugins that no shipped check needs: loading them is a third of our time.
-_UNUSED = [
-    "cacheprovider",
-    "debugging",
-    "doctest",
-    "faulthandler",
-    "junitxml",
-    "legacypath",
-    "logging",
-    "monkeypatch",
-    "nose",
-    "pastebin",
-    "recwarn",
-    "setuponly",
-    "setupplan",
-    "stepwise",
-    "subtests",
-    "threadexception",
-    "tmpdir",
-    "unittest",
-    "unraisableexception",
-    "warnings",
-]
-
-
-def _run_checks(assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]) -> None:
-    import pytest
-
-    from .plugin import Given
-
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
-    extra = assignment.extra
-    arguments = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
-    arguments += ["--tb=native", "--capture=no"]  # nobody reads it, and the usual traceback is slow to make
-    if extra:
-        arguments += [str(extra), f"--confcutdir={extra}", "-pno:cacheprovider", "--import-mode=importlib"]
-    else:
-        arguments += ["--noconftest", "--assert=plain", *(f"-pno:{name}" for name in _UNUSED)]
-    pytest.main(arguments, plugins=[Given(assignment, begin)])
-
-
-def _load() -> None:
-    """Import what grading comes to need, so that its children have it."""
-    import testcontainers.core.container  # noqa: F401
-
-    from . import diagnose, layers, registry, running  # noqa: F401
-
-
-def _describe(case: Case, send: Callable[..., None]) -> None:
-    """Send what was graded, as far as it was reached."""
-    with contextlib.suppress(GraderError):
-        facts = case.facts()
-        with contextlib.suppress(Fault, Trouble):
-            facts = case.local()
-        image = Image(facts.reference, facts.digest, facts.id, facts.platform, case.sizes(), facts.layers())
-        send(image=asdict(image))
-    with contextlib.suppress(Fault, Trouble):
-        send(engine=asdict(case.engine().info))

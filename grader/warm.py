@@ -44,7 +44,7 @@ class Warm:
             self._here.send(pickle.dumps(assignment))
 
     def start(self, job: bytes) -> socket.socket:
-        """Have a child forked for a job (see `session.work`); what it sends comes out of the socket, to its end.
+        """Have a child forked for a job (see `child.work`); what it sends comes out of the socket, to its end.
 
         Raises OSError where the warm process has ended.
         """
@@ -79,6 +79,8 @@ def _serve(requests: socket.socket, run: str = "", prepare: bytes = b"") -> None
     signal.signal(signal.SIGCHLD, _reap)
     import docker  # noqa: F401
 
+    from . import child
+
     def jobs() -> tuple[bytes, socket.socket]:
         """Returns in a child, and never here."""
         while True:
@@ -95,14 +97,9 @@ def _serve(requests: socket.socket, run: str = "", prepare: bytes = b"") -> None
     try:
         if prepare:  # many will be asked for: all that can be is done once for all
             os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-            from .session import work_on
-
-            work_on(pickle.loads(prepare), jobs)  # noqa: S301 - from our own parent
+            child.work_on(pickle.loads(prepare), jobs)  # noqa: S301 - from our own parent
         else:
-            job = jobs()
-            from .session import work
-
-            work(*job)
+            child.work(*jobs())
         code = 0
     finally:
         os._exit(code)
