@@ -61,6 +61,7 @@ def test_non_root(app: Running, seen: Seen) -> None:
 
 def test_no_debugger(app: Running, assignment: Assignment, seen: Seen) -> None:
     """Werkzeug's debugger, which runs any code sent to it, cannot be reached."""
+    app.alive()
     if app.answered is None:
         pytest.skip(_("The application does not answer at all."))
     script = Route(path="/?__debugger__=yes&cmd=resource&f=debugger.js")

@@ -75,7 +75,10 @@ class Case:
             with contextlib.suppress(GraderError):  # whoever needs the stage is told
                 self.app()
 
-        threading.Thread(target=ahead, daemon=True).start()
+        self._ahead = threading.Thread(target=ahead, daemon=True)
+        self._ahead.start()
+
+    _ahead: threading.Thread | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -157,22 +160,34 @@ class Case:
         from . import registry
 
         try:
-            return self.client().digest(self.reference().with_tag(tag))
-        except registry.TagMissing:
+            return self._client().digest(self.reference().with_tag(tag))
+        except registry.Refused:
             return None
+
+    def _client(self) -> registry.Client:
+        """The client that reaches the image: one with the user's credentials where it is not public."""
+        try:
+            self.published()
+        except Fault:
+            return self.trusted()
+        return self.client()
+
+    @stage
+    def trusted(self) -> registry.Client:
+        from . import registry
+
+        return registry.Client(timeout=10.0, deadline_s=60.0, credentials=stored_login)
 
     @stage
     def remote(self) -> registry.RemoteImage:
         """The image on its registry; with `--credentials`, one that is not public as well."""
-        from . import registry
-
         try:
             return self.published()
         except Fault:
             if not self.options.credentials:
                 raise
             with contextlib.suppress(Fault):
-                return self._resolve(registry.Client(timeout=10.0, deadline_s=60.0, credentials=stored_login))
+                return self._resolve(self.trusted())
             raise
 
     # --- facts, before anything runs ---
@@ -182,25 +197,31 @@ class Case:
         return Engine(self.session)
 
     @stage
+    def foreign(self) -> bool:
+        """Whether the platform asked for is not the engine's own."""
+        return not image.same_platform(self.assignment.platform, f"linux/{self.engine().architecture()}")
+
+    @stage
     def built(self) -> str:
         """The id of the image that the directory's Dockerfile builds."""
         from . import build
 
         engine = self.engine()
-        wanted = self.assignment.platform
-        native = image.same_platform(wanted, f"linux/{engine.architecture()}")
         try:
             return build.build(
                 engine,
                 Path(self.submission.target),
                 self.options.build_args,
-                None if native else wanted,
+                self.assignment.platform if self.foreign() else None,
                 self.assignment.timeouts.build,
                 lambda line: self.told(_("building: {line}").format(line=one_line(line, 60))),
             )
         except build.BuildFailed as failure:
             from . import diagnose
+            from .running import no_emulation
 
+            if "exec format error" in failure.output and self.foreign():
+                raise no_emulation(self.assignment.platform) from None
             message, hint = diagnose.why_build_failed(failure.output)
             raise Fault(message, hint, check="build") from None
 
@@ -312,7 +333,7 @@ class Case:
             network = Future()
             threading.Thread(target=_into, args=(network, lambda: engine.network(kind)), daemon=True).start()
         from . import diagnose
-        from .running import Running
+        from .running import Running, no_emulation
 
         try:
             facts = self.local()
@@ -326,6 +347,8 @@ class Case:
                 runtime=self.options.runtime,
             )
         except Refusal as refusal:
+            if "exec format error" in str(refusal) and self.foreign():
+                raise no_emulation(self.assignment.platform) from None
             finding = diagnose.why_not_started(str(refusal), self.facts())
             if finding is None:
                 raise Trouble(
@@ -338,7 +361,7 @@ class Case:
                 with contextlib.suppress(GraderError):
                     network.result()
         self.told(_("waiting for its answers"))
-        running = Running(self.assignment, app, facts, engine.release_network)
+        running = Running(self.assignment, app, facts, engine.release_network, self.foreign)
         running.await_answer()
         return running
 
@@ -349,6 +372,10 @@ class Case:
 
     def close(self) -> None:
         """Remove what this case put on the engine. Raises Trouble."""
+        engine = self._engine_reached()
+        if engine and self._ahead and self._ahead.is_alive():  # no check has waited for it
+            engine.abandon()
+            self._ahead.join()
         if engine := self._engine_reached():
             engine.close(hold=self.options.hold and self.is_remote)
 

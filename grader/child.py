@@ -15,7 +15,7 @@ from typing import Any
 
 from .assignment import CHECKS, Assignment
 from .case import Case
-from .i18n import use
+from .i18n import _, use
 from .model import Fault, GraderError, Image, Misuse, Outcome, Trouble
 
 
@@ -25,7 +25,8 @@ def work(job: bytes, channel: socket.socket) -> None:
         import testcontainers.core.container  # noqa: F401 - before pytest, for the engine waits for it
 
         grading.look()
-        _run_checks(grading.case.assignment, lambda: (grading.case, grading.tell))
+        for unread in _run_checks(grading.case.assignment, lambda: (grading.case, grading.tell)):
+            grading.send(trouble=_("A check cannot be read: {error}").format(error=unread))
 
 
 def work_on(assignment: Assignment | None, jobs: Callable[[], tuple[bytes, socket.socket]]) -> None:
@@ -127,7 +128,10 @@ _UNUSED = [
 ]
 
 
-def _run_checks(assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]) -> None:
+def _run_checks(
+    assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]
+) -> list[str]:
+    """Run them; which files of them could not be read, and why."""
     import pytest
 
     from .plugin import Given
@@ -138,9 +142,12 @@ def _run_checks(assignment: Assignment, begin: Callable[[], tuple[Case, Callable
     arguments += ["--tb=native", "--capture=no"]  # nobody reads it, and the usual traceback is slow to make
     if extra:
         arguments += [str(extra), f"--confcutdir={extra}", "-pno:cacheprovider", "--import-mode=importlib"]
+        arguments += ["--continue-on-collection-errors"]
     else:
         arguments += ["--noconftest", "--assert=plain", *(f"-pno:{name}" for name in _UNUSED)]
-    pytest.main(arguments, plugins=[Given(assignment, begin)])
+    given = Given(assignment, begin)
+    pytest.main(arguments, plugins=[given])
+    return given.unread
 
 
 def _load() -> None:

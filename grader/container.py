@@ -6,11 +6,13 @@ import contextlib
 import ipaddress
 import re
 import tarfile
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -92,8 +94,9 @@ class Listener:
 class App:
     """A running submission, looked at from outside. Every method raises Trouble where the engine fails."""
 
-    def __init__(self, api: Any, container: str, port: int) -> None:
-        self._api, self.id, self.port = api, container, port
+    def __init__(self, api: Any, container: str, port: int, news: threading.Event) -> None:
+        """`news` is set when the engine tells that the container's health has changed, or that it has ended."""
+        self._api, self.id, self.port, self._news = api, container, port, news
 
     @cached_property
     def address(self) -> tuple[str, int] | None:
@@ -118,6 +121,11 @@ class App:
             health=None if status in (None, "", "none") else status,
             probes=tuple(map(_probe, health.get("Log") or ())),
         )
+
+    def await_news(self, seconds: float) -> None:
+        """Wait until the engine tells something of the container, `seconds` at the most."""
+        if self._news.wait(seconds):
+            self._news.clear()
 
     def logs(self, tail: int = 30) -> str:
         with engine_trouble(_("reading the container's log")):
@@ -153,13 +161,29 @@ class App:
                 return not self.state().running
         return True
 
-    def exec(self, command: Sequence[str]) -> tuple[int, bytes]:
-        """Exit code and output (at most 64 KiB) of a command run inside: for a hint, never for a verdict."""
+    def exec(self, command: Sequence[str], seconds: float = 5.0) -> tuple[int, bytes]:
+        """Exit code and output (at most 64 KiB) of a command run inside: for a hint, never for a verdict. Trouble
+        where it does not end in time: it is a program of the submission's."""
         with engine_trouble(_("running a command inside")):
             made = self._api.exec_create(self.id, list(command))
-            output = self._api.exec_start(made["Id"])[:65_536]
+            output = bytearray()
+
+            def read() -> None:
+                with contextlib.suppress(docker.errors.DockerException, requests.RequestException, OSError):
+                    for chunk in self._api.exec_start(made["Id"], stream=True):
+                        output.extend(chunk[: 65_536 - len(output)])
+                        if len(output) == 65_536:
+                            break
+
+            reader = threading.Thread(target=read, daemon=True)  # docker-py's own reading knows no time limit
+            reader.start()
+            reader.join(seconds)
+            if reader.is_alive():
+                raise Trouble(
+                    _("A command run inside did not end within {seconds:g} s.").format(seconds=seconds)
+                )
             code = self._api.exec_inspect(made["Id"])["ExitCode"]
-        return (1 if code is None else int(code)), output
+        return (1 if code is None else int(code)), bytes(output)
 
     def listeners(self) -> list[Listener] | None:
         """The TCP sockets that listen inside; None where it cannot be told. For a hint, never for a verdict."""
@@ -181,15 +205,17 @@ class App:
         return output.decode("ascii", "replace") if code == 0 else None
 
     def size_of(self, path: str) -> int:
-        """Bytes of the files at or below `path` in the container's file system, the first 10,000 of them; 0
-        where there is nothing."""
+        """Bytes of the files at or below `path` in the container's file system, as many as can be seen in two seconds;
+        0 where there is nothing."""
+        until = time.monotonic() + 2
         with engine_trouble(_("looking into the image")):
             try:
                 stream, _stat = self._api.get_archive(self.id, path)
             except docker.errors.NotFound:
                 return 0
             with tarfile.open(fileobj=cast("IO[bytes]", Stream(stream)), mode="r|") as archive:
-                return sum(entry.size for entry in islice(archive, 10_000) if entry.isfile())
+                seen = takewhile(lambda _entry: time.monotonic() < until, islice(archive, 10_000))
+                return sum(entry.size for entry in seen if entry.isfile())
 
     @cached_property
     def root_uid(self) -> int:
@@ -198,9 +224,11 @@ class App:
             proc = Path(f"/proc/{self.state().pid}")
             if self.id in (proc / "cgroup").read_text():
                 inside, outside, _count = (proc / "uid_map").read_text().split()[:3]
-                return int(outside) if inside == "0" else -1
+                if inside == outside == "0":
+                    return 0
         with engine_trouble(_("asking the engine about itself")):
             info = self._api.info()
+        # A rootless engine sees processes from inside its own user namespace, where the container's root is root.
         if any("userns" in option for option in info.get("SecurityOptions") or ()):
             found = re.search(r"/(\d+)\.\d+$", info.get("DockerRootDir", ""))
             return int(found[1]) if found else 0

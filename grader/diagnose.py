@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -80,8 +81,10 @@ def _builder_lines(output: str) -> list[str]:
 
 
 def why_not_started(said: str, facts: Facts) -> Finding | None:
-    """For the engine's refusal to create or start a container; None where it is not the image's fault."""
-    command = shlex.join([*(facts.config.get("Entrypoint") or ()), *(facts.config.get("Cmd") or ())])
+    """For the engine's refusal to create or start a container; None where it is not the image's fault: a refusal that
+    names neither the image's own program nor its user speaks of the engine's."""
+    argv = [*(facts.config.get("Entrypoint") or ()), *(facts.config.get("Cmd") or ())]
+    command = shlex.join(map(str, argv))
     if re.search(r"no command specified", said, re.IGNORECASE):
         return (
             _("The image has neither CMD nor ENTRYPOINT: there is nothing to start."),
@@ -108,35 +111,44 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
             _("The container cannot be started: {said}").format(said=quoted(said, 200)),
             _("Check VOLUME in the Dockerfile: it names a directory."),
         )
-    if re.search(r"exec format error", said, re.IGNORECASE):
+    if re.search(r"chdir to cwd|Cannot mkdir: .* is not a directory", said):
+        return (
+            _("The container cannot be started: {said}").format(said=quoted(said, 200)),
+            _("Check WORKDIR in the Dockerfile: it names a directory that the image's user may enter."),
+        )
+    if not argv:
+        return None
+    program = str(argv[0])
+    names = "|".join(
+        map(re.escape, (json.dumps(program, ensure_ascii=False), program))
+    )  # as Go quotes it, or bare
+    found = re.search(rf"exec:? (?:{names}): (.*)", said)
+    return _why_not_executed(found[1], command, program) if found else None
+
+
+def _why_not_executed(reason: str, command: str, program: str) -> Finding | None:
+    if "exec format error" in reason:
         return _wrong_format(command)
-    if found := re.search(
-        r'exec:? "?(.*?)"?: (executable file not found|no such file|stat .*: no such file)', said
-    ):
+    if "executable file not found" in reason or reason.startswith("stat "):
         return (
             _("The command {command} cannot be started: {name} is not in the image.").format(
-                command=quoted(command), name=quoted(found[1].strip('\\"'), 80)
+                command=quoted(command), name=quoted(program, 80)
             ),
             _("Check the spelling in CMD and ENTRYPOINT, that the program is installed in the final stage,"
               " and that it is on PATH."),
         )  # fmt: skip
-    if re.search(r"no such file or directory", said):
+    if "no such file or directory" in reason:
         return (
             _("The command {command} cannot be started: no such file or directory.").format(command=quoted(command)),
             _("Check the path in CMD and ENTRYPOINT; a script also needs its interpreter (the #! line, without"
               " Windows line ends) in the image."),
         )  # fmt: skip
-    if re.search(r"permission denied", said):
+    if "permission denied" in reason or "is a directory" in reason:
         return (
             _("The command {command} cannot be executed: permission denied.").format(command=quoted(command)),
             _(
                 "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable by the image's user."
             ),
-        )
-    if re.search(r"chdir to cwd|is a directory|not a directory", said):
-        return (
-            _("The container cannot be started: {said}").format(said=quoted(said, 200)),
-            _("Check WORKDIR, and CMD and ENTRYPOINT, in the Dockerfile."),
         )
     return None
 
@@ -170,6 +182,9 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
          _("{0} or the interpreter that its #! line names is not in the image; Windows line ends (CRLF) have the same"
            " effect.")),
         (r"(\S+): (?:command )?not found", _("{0} is not installed in the image.")),
+        (r"(?:[Tt]emporary failure in name resolution|Name or service not known|Network is unreachable"
+         r"|Could not resolve host|getaddrinfo (?:EAI_AGAIN|ENOTFOUND)).*",
+         _("It is graded without a network: it must not need one to start.")),
         (r"[Aa]ddress already in use", _("Two processes of the container want the same port.")),
         (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
     )  # fmt: skip
@@ -341,8 +356,6 @@ def _nearest(wanted: str, got: str) -> str | None:
 
 
 def _json(value: Any) -> str:
-    import json
-
     return one_line(json.dumps(value, ensure_ascii=False), 120)
 
 
@@ -387,11 +400,15 @@ _MISSING = re.compile(
 def missing_command(probe: Probe, test: Sequence[str]) -> str | None:
     """The command that a health check calls and the image does not have; then no waiting will mend it. None
     where it has another one to fall back on."""
-    rest = re.sub(r"\|\|\s*exit\s+\d+\s*$", "", spoken(test) if test else "")
-    if probe.exit_code not in (126, 127, -1, 1) or re.search(r"\|\||;", rest):
+    found, text = _MISSING.search(probe.output), spoken(test) if test else ""
+    rest = re.sub(r"\|\|\s*exit\s+\d+\s*$", "", text)
+    if not found or re.search(r"\|\||;", rest):
         return None
-    found = _MISSING.search(probe.output)
-    return found["name"] if found else None
+    # With exit code 1 it was a script perhaps, which has another way: only what the check itself calls is sure.
+    sure = probe.exit_code in (126, 127, -1) or (
+        probe.exit_code == 1 and found["name"].rpartition("/")[2] in text
+    )
+    return found["name"] if sure else None
 
 
 def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: float) -> Finding:
@@ -403,15 +420,16 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             _("It must end by itself within its timeout of {timeout:g} s.").format(timeout=timeout),
         )
     said = one_line(probe.output, 200)
+    better = _("python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')\"")
+    slim = _(
+        "Slim images hold few commands (neither curl nor wget). Probe with what the image has: {better}"
+    ).format(better=better.format(port=port))
     if name := missing_command(probe, test):
-        better = _("python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')\"")
         return (
             _("{name}: not found in this image, so the health check {text} can never succeed.").format(
                 name=one_line(name.rpartition("/")[2], 40), text=text
             ),
-            _(
-                "Slim images hold few commands (neither curl nor wget). Probe with what the image has: {better}"
-            ).format(better=better.format(port=port)),
+            slim,
         )
     message = _("The health check {text} fails (exit code {code}){said}.").format(
         text=text, code=probe.exit_code, said=f": {said}" if said else ""
@@ -423,6 +441,8 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             ),
             _("Ask a route that answers quickly, or give --timeout the time it needs."),
         )
+    if _MISSING.search(probe.output):
+        return message, slim
     url = _url(spoken(test))
     if url and url.port != port:
         return message, _("The health check asks port {got}; the application must listen on {port}.").format(
@@ -540,26 +560,30 @@ def heaviest(steps: Sequence[Step], compressed: bool, count: int = 3) -> list[tu
     return sorted(sized, key=lambda pair: pair[0], reverse=True)[:count]
 
 
-def how_to_shrink(steps: Sequence[Step], environment: dict[str, str]) -> str:
+def how_to_shrink(facts: Facts) -> str:
     """Which of slim base, multi-stage, --no-cache-dir and .dockerignore would help this image."""
-    text = "\n".join(step.instruction for step in steps)
-    weight = {id(s): s.compressed or s.unpacked or 0 for s in steps}
-    total = sum(weight.values()) or 1
+    own = facts.own_steps
+    text = "\n".join(step.instruction for step in own)
+    total, added = _weight(facts.steps) or 1, _weight(own)
+    base = total - added if len(own) < len(facts.steps) else _weight(facts.steps[:1])
     hints = []
     if re.search(r"\b(?:build-essential|gcc|g\+\+|python3?-dev|build-base|default-jdk|nodejs|git)\b", text):
         hints.append(_("build in a first stage and COPY --from it (multi-stage): compilers stay behind"))
-    if _leaves_cache(text, environment):
+    if leaves_cache(text, facts.environment):
         hints.append(_("pip install --no-cache-dir leaves no cache in the layer"))
-    copies = sum(weight[id(s)] for s in steps if s.keyword in ("COPY", "ADD") and not from_elsewhere(s))
-    base = weight[id(steps[0])] if steps else 0
+    copies = _weight([s for s in own if s.keyword in ("COPY", "ADD") and not from_elsewhere(s)])
     if copies > total * 0.3 and copies > base:
         hints.append(_("list in .dockerignore what the application does not need (.git, data, .venv)"))
-    if base > total * 0.5 or "buildpack-deps" in text or not hints:
+    if base > total * 0.5 or not hints:
         hints.append(_("begin from a slim base, such as python:3.11-slim"))
     return _("What would help here: {hints}.").format(hints="; ".join(hints))
 
 
-def _leaves_cache(text: str, environment: dict[str, str]) -> bool:
+def _weight(steps: Sequence[Step]) -> int:
+    return sum(step.compressed or step.unpacked or 0 for step in steps)
+
+
+def leaves_cache(text: str, environment: dict[str, str]) -> bool:
     installs = [line for line in text.splitlines() if re.search(r"\bpip[\d.]* install\b", line)]
     return "PIP_NO_CACHE_DIR" not in environment and any(
         "--no-cache-dir" not in line and "cache purge" not in line and "/.cache" not in line

@@ -10,10 +10,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 import requests
@@ -35,6 +36,7 @@ REPOSITORY = "grader/build"  # of the images built here: grader/build:SESSION
 OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
 STALL_S = 60  # without another
+PAUSE_S = 60  # at most, however long a registry asks us to wait
 
 
 class Refusal(Exception):
@@ -45,7 +47,7 @@ class Engine:
     """A connection to the engine. Everything it makes is labelled `session`. Raises Trouble."""
 
     def __init__(self, session: str) -> None:
-        self.session, self._line_is_dead = session, threading.Event()
+        self.session, self._news, self._line_is_dead = session, threading.Event(), threading.Event()
         try:
             _choose_host()
             # /_ping tells both versions at once; /version, docker-py's own way, starts programs to find out.
@@ -58,6 +60,10 @@ class Engine:
             name, _slash, version = told.get("Server", "docker/?").partition(" ")[0].partition("/")
             self.info = model.Engine(name.lower(), version)
             self.api.timeout = STALL_S
+            if away := _elsewhere(self.api.base_url):
+                raise OSError(
+                    0, _("it is on {host}, and submissions cannot be reached there").format(host=away)
+                )
             self.api.trust_env = not self.api.base_url.startswith("http+docker")  # no proxy on a socket
         except (docker.errors.DockerException, requests.RequestException, OSError, KeyError) as error:
             where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -105,7 +111,7 @@ class Engine:
         auth = {"username": credentials[0], "password": credentials[1]} if credentials else {}
         for attempt in range(3):
             if attempt:
-                time.sleep(2**attempt)
+                time.sleep(min(max(2**attempt, wait_told(last)), PAUSE_S))
             new = not self.inspect(reference)
             if new:
                 self._mark(reference)
@@ -254,22 +260,25 @@ class Engine:
             finally:
                 with contextlib.suppress(ContainerStartException):  # made, and perhaps not started
                     self._container = container.get_container_id()
+        if self._abandoned:
+            raise Trouble("abandoned")
         if self.keeps:
             self.disown(keep=True)
-        return App(self.api, container.get_container_id(), port)
+        return App(self.api, container.get_container_id(), port, self._news)
 
     _container: str | None = None
 
     def _hold_the_line(self) -> None:
-        """Keep a connection to the engine open while the submission runs. It ends with the engine alone."""
+        """Keep a connection to the engine open while the submission runs, on which it tells of health and death. It
+        ends with the engine alone."""
 
         def listen() -> None:
-            own = f"{LABEL}={self.session}"
+            wanted = {"label": f"{LABEL}={self.session}", "event": ["die", "health_status"]}
             with contextlib.suppress(docker.errors.DockerException, requests.RequestException, OSError):
-                events = self.api.events(filters={"label": own, "event": "die"})
+                events = self.api.events(filters=wanted)
                 with contextlib.suppress(requests.RequestException, OSError):
                     for _event in events:
-                        pass
+                        self._news.set()
                 self._line_is_dead.set()
 
         if not self._listening:
@@ -309,6 +318,15 @@ class Engine:
 
         threading.Thread(target=run, daemon=True).start()
         return future
+
+    def abandon(self) -> None:
+        """Nobody needs what is being started: whatever it is waiting for comes to its end."""
+        self._abandoned = True
+        if self._container:
+            with engine_trouble(_("cleaning up")), contextlib.suppress(docker.errors.NotFound):
+                self.api.remove_container(self._container, force=True, v=True)
+
+    _abandoned = False
 
     def close(self, hold: bool = False) -> None:
         """Remove what this session made, but for its image if that is to `hold`; nothing that was there before.
@@ -352,6 +370,29 @@ def _cause(error: BaseException) -> str:
     return str(error)
 
 
+def _elsewhere(url: str) -> str | None:
+    """The host of an engine that is not on this machine: it publishes ports on that one's loopback, not on ours."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https", "ssh") or host in (
+        "localhost",
+        "localunixsocket",
+        "127.0.0.1",
+        "::1",
+    ):
+        return None
+    return host
+
+
+_WAIT = re.compile(r"retry.after\W{0,3}([0-9.]+)(ms|s|m)?", re.IGNORECASE)
+
+
+def wait_told(said: str) -> float:
+    """Seconds that a registry asks to be left alone, in the words that the engine hands on: `retry-after: 1.5s`."""
+    found = _WAIT.search(said)
+    return float(found[1].strip(".") or 0) * {"ms": 0.001, "m": 60}.get(found[2] or "s", 1) if found else 0.0
+
+
 def _choose_host() -> None:
     """Follow `docker context use`, as the docker command does, where DOCKER_HOST says nothing."""
     if not os.environ.get("DOCKER_HOST"):
@@ -370,25 +411,37 @@ def sweep(sessions: Callable[[str], bool]) -> int:
         for container in api.containers(all=True, filters={"label": LABEL}):
             if sessions(container["Labels"][LABEL]):
                 found += 1
-                with contextlib.suppress(docker.errors.NotFound):
+                with _may_be_gone():
                     api.remove_container(container["Id"], force=True, v=True)
         for network in api.networks(filters={"label": LABEL}):
             if sessions(network["Labels"][LABEL]):
                 found += 1
-                with contextlib.suppress(docker.errors.NotFound):
+                with _may_be_gone():
                     api.remove_network(network["Id"])
         for image in api.images(filters={"reference": f"{REPOSITORY}:*"}):
             for tag in image.get("RepoTags") or ():
                 if sessions(tag.partition(":")[2]):
                     found += 1
-                    with contextlib.suppress(docker.errors.NotFound):
+                    with _may_be_gone():
                         api.remove_image(tag)
         for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
             if sessions(volume["Labels"][LABEL]):
                 found += 1
-                with contextlib.suppress(docker.errors.NotFound):
+                with _may_be_gone():
                     api.remove_image(volume["Labels"][PULLS])
-                with contextlib.suppress(docker.errors.NotFound):
+                with _may_be_gone():
                     api.remove_volume(volume["Name"])
     engine.client.close()
     return found
+
+
+@contextlib.contextmanager
+def _may_be_gone() -> Iterator[None]:
+    """What is gone, or is just being removed, need not be."""
+    try:
+        yield
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if error.status_code != 409 or "in progress" not in str(error.explanation):
+            raise

@@ -67,16 +67,21 @@ class Facts:
         """The steps that made a layer."""
         return tuple(step for step in self.history if step.layer)
 
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers, lowest first. A base image ends with its CMD or ENTRYPOINT: what was made before the last
-        one that layers follow came with FROM."""
-        if len(self.steps) != len(self.diff_ids):
-            return tuple(Layer(d, Size(), base=False) for d in self.diff_ids)
+    @property
+    def own_steps(self) -> tuple[Step, ...]:
+        """The steps that made a layer and did not come with FROM. A base image ends with its CMD or ENTRYPOINT: what
+        was made before the last one that layers follow is its."""
         made = [step for step in self.history if step.layer or step.keyword in ("CMD", "ENTRYPOINT")]
         while made and not made[-1].layer:
             made.pop()
-        own = next((n for n, step in enumerate(reversed(made)) if not step.layer), 0)
-        first = len(self.steps) - own if own else 0
+        own = next((n for n, step in enumerate(reversed(made)) if not step.layer), len(made))
+        return tuple(made[len(made) - own :])
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, lowest first."""
+        if len(self.steps) != len(self.diff_ids):
+            return tuple(Layer(d, Size(), base=False) for d in self.diff_ids)
+        first = len(self.steps) - len(self.own_steps)
         return tuple(
             Layer(diff_id, Size(step.compressed, step.unpacked), base=n < first)
             for n, (diff_id, step) in enumerate(zip(self.diff_ids, self.steps, strict=True))
@@ -176,9 +181,9 @@ def installs_dependencies(step: Step) -> bool:
     """Whether a RUN step fetches an application's dependencies."""
     return step.keyword == "RUN" and bool(
         re.search(
-            r"\b(?:pip[\d.]*|uv pip) install\b(?! (?:--?[\w=-]+ )*(?:pip|setuptools|wheel)\b[^&]*$)"
+            r"\b(?:pip[\d.]*|uv pip) install\b(?! (?:--?[\w=-]+ )*['\"]?(?:pip|setuptools|wheel)\b[^&]*$)"
             r"|\b(?:poetry|pipenv|pdm|npm|yarn) (?:install|ci)\b|\buv sync\b",
-            step.instruction,
+            " ".join(step.instruction.split()),
         )
     )
 

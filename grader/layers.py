@@ -22,6 +22,7 @@ from typing import IO, cast
 from .container import Stream, engine_trouble
 from .engine import Engine
 from .i18n import _
+from .model import Trouble
 
 _CHUNK = 1 << 20
 _WINDOW = 1 << 15
@@ -45,7 +46,9 @@ def compressed_sizes(engine: Engine, image: str, unpacked: Mapping[str, int | No
         for diff_id, size in _measure(engine, image, known):
             known[diff_id] = size
             _remember(diff_id, size)
-    return {d: known.get(d, 0) for d in unpacked}
+    if unknown := [d for d in unpacked if d not in known]:
+        raise Trouble(_("{count} layers could not be weighed.").format(count=len(unknown)))
+    return {d: known[d] for d in unpacked}
 
 
 def _measure(engine: Engine, image: str, known: dict[str, int]) -> Iterator[tuple[str, int]]:
@@ -53,8 +56,10 @@ def _measure(engine: Engine, image: str, known: dict[str, int]) -> Iterator[tupl
     stream = cast("IO[bytes]", Stream(engine.api.get_image(image, chunk_size=_CHUNK)))
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as archive, ThreadPoolExecutor(2) as pool:
         for member in archive:
-            # `ID/layer.tar` up to Docker 24, `blobs/sha256/HEX` from 25 on.
-            layer = re.fullmatch(r"blobs/sha256/[0-9a-f]{64}|[0-9a-f]+/layer\.tar", member.name)
+            # `ID/layer.tar` up to Docker 24, `blobs/sha256/HEX` from 25 on, `HEX.tar` of Podman.
+            layer = re.fullmatch(
+                r"blobs/sha256/[0-9a-f]{64}|[0-9a-f]+/layer\.tar|[0-9a-f]{64}\.tar", member.name
+            )
             content = archive.extractfile(member) if layer and member.isfile() else None
             if content:
                 with tempfile.TemporaryFile() as file:

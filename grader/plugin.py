@@ -9,7 +9,7 @@ student's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .case import Case
 from .catalogue import title
 from .i18n import _
 from .image import Facts
-from .model import Fault, Outcome, Status, Submission, Trouble
+from .model import Fault, Misuse, Outcome, Status, Submission, Trouble
 from .options import Options
 from .running import Running
 from .text import one_line, plain, visible
@@ -30,6 +30,7 @@ from .text import one_line, plain, visible
 ASSIGNMENT = pytest.StashKey[Assignment]()  # known when checks are collected; the case, when they run
 CASE = pytest.StashKey[Case]()
 TELL = pytest.StashKey[Callable[[Outcome], None]]()
+TOLD = pytest.StashKey[dict[str, Outcome]]()
 SEEN = pytest.StashKey["Seen"]()
 
 
@@ -125,6 +126,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _case_from_options(config: pytest.Config) -> Case:
+    try:
+        return _case(config)
+    except Misuse as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _case(config: pytest.Config) -> Case:
     from .session import new_session, submission_of
 
     path = config.getoption("--assignment")
@@ -207,9 +215,24 @@ def pytest_runtest_makereport(
         if call.when == "teardown" and outcome.status == "passed":
             return report
         if TELL in config.stash:
-            config.stash[TELL](outcome)
+            _tell(config, outcome, error)
         _in_pytests_words(report, outcome)
     return report
+
+
+def _tell(config: pytest.Config, outcome: Outcome, error: BaseException | None) -> None:
+    """Send an outcome; and before it that of an earlier check, where what it found no longer holds: an application
+    that was up has ended since."""
+    told = config.stash.setdefault(TOLD, {})
+    earlier = told.get(outcome.blocked_by or "")
+    if earlier and earlier.status == "passed" and isinstance(error, Fault):
+        message, hint = visible(error.message), visible(error.hint) if error.hint else None
+        evidence = plain(earlier.evidence | error.evidence)
+        earlier = replace(earlier, status="failed", points=0, message=message, hint=hint, evidence=evidence)
+        told[earlier.id] = earlier
+        config.stash[TELL](earlier)
+    told[outcome.id] = outcome
+    config.stash[TELL](outcome)
 
 
 def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
@@ -233,7 +256,8 @@ def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
             _("The container engine ended or was restarted while the submission ran."),
             _("This is not the submission's fault: grade it again."),
         )
-    status, message, hint, blocked_by, evidence = _reading(check, error)
+    asked = {c.id for c in item.config.stash[ASSIGNMENT].checks}
+    status, message, hint, blocked_by, evidence = _reading(check, error, asked)
     return replace(
         outcome,
         status=status,
@@ -245,11 +269,12 @@ def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
 
 
 def _reading(
-    check: Check, error: BaseException
+    check: Check, error: BaseException, asked: Set[str]
 ) -> tuple[Status, str, str | None, str | None, dict[str, Any]]:
-    """(status, message, hint, blocked by, evidence) of what a check raised."""
+    """(status, message, hint, blocked by, evidence) of what a check raised. An earlier check that is not `asked`
+    tells nobody what it found: then this one does."""
     if isinstance(error, Fault):
-        if error.check in (None, check.id):
+        if error.check in (None, check.id) or error.check not in asked:
             return "failed", error.message, error.hint, None, error.evidence
         return (
             "blocked",
@@ -296,10 +321,16 @@ class Given:
         self, assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]
     ) -> None:
         self._assignment, self._begin = assignment, begin
+        self.unread: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[ASSIGNMENT] = self._assignment
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file of checks that cannot be read is whoever wrote it's to hear of."""
+        if report.failed:
+            self.unread.append(f"{report.nodeid}: {one_line(str(report.longrepr).strip().splitlines()[-1])}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:

@@ -23,10 +23,18 @@ from .model import Fault, Trouble
 class Running:
     """A started submission: what it answers, and what the engine sees of it."""
 
-    def __init__(self, assignment: Assignment, app: App, facts: Facts, stopping: Callable[[], None]) -> None:
-        """`stopping` is called when the container has been told to end."""
+    def __init__(
+        self,
+        assignment: Assignment,
+        app: App,
+        facts: Facts,
+        stopping: Callable[[], None],
+        foreign: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`stopping` is called when the container has been told to end; `foreign` says whether the image is for
+        another processor than the engine's."""
         self.assignment, self.timeouts = assignment, assignment.timeouts
-        self.app, self.facts, self._stopping = app, facts, stopping
+        self.app, self.facts, self._stopping, self._foreign = app, facts, stopping, foreign
         self.started = time.monotonic()
         self.answered: float | None = None
         self.silence: probe.NoAnswer | None = None
@@ -35,15 +43,16 @@ class Running:
     def alive(self) -> State:
         """The state of the running container. Fault of `starts` where it has ended."""
         state = self.app.state()
-        if not state.running:
-            raise Fault(
-                *diagnose.why_it_died(
-                    state.exit_code, state.oom, self.app.logs(), time.monotonic() - self.started
-                ),
-                check="starts",
-                evidence={"exit_code": state.exit_code, "oom_killed": state.oom, "log": self.app.logs()},
-            )
-        return state
+        if state.running:
+            return state
+        log = self.app.logs()
+        if "exec format error" in log and self._foreign():
+            raise no_emulation(self.assignment.platform)
+        raise Fault(
+            *diagnose.why_it_died(state.exit_code, state.oom, log, time.monotonic() - self.started),
+            check="starts",
+            evidence={"exit_code": state.exit_code, "oom_killed": state.oom, "log": log},
+        )
 
     # --- answers ---
 
@@ -78,8 +87,9 @@ class Running:
         return probe.ask(self.app.address, route, max(seconds, 0.05))
 
     def _will_never_answer(self) -> bool:
-        """Whether what listens settles it: the port taken on the loopback for a second, or another one
-        for five. A server that listens nowhere may just be slow."""
+        """Whether what listens settles it: the port taken on the loopback for a second, or another one for half the
+        time that a start may take: an application with two ports may open them one long after the other. A server
+        that listens nowhere may just be slow."""
         up = time.monotonic() - self.started
         listeners = self.app.listeners() if up > 1 else None
         if not listeners:
@@ -87,7 +97,7 @@ class Running:
         here = [x for x in listeners if x.port == self.app.port]
         if here:
             return all(x.loopback for x in here)
-        return up > max(5, self.grace) and any(not x.loopback for x in listeners)
+        return up > max(self.timeouts.start / 2, self.grace) and any(not x.loopback for x in listeners)
 
     @property
     def grace(self) -> float:
@@ -120,6 +130,17 @@ class Running:
         self.alive()
         waited = self.timeouts.request if self.answered else time.monotonic() - self.started
         listeners = None if silence.kind in ("timeout", "malformed") else self.app.listeners()
+        if silence.kind == "refused" and any(
+            x.port == self.app.port and not x.loopback for x in listeners or ()
+        ):
+            raise Trouble(
+                _(
+                    "The application listens, but the port that the engine publishes for it cannot be reached."
+                ),
+                _(
+                    "Run the grader on the engine's own machine, not beside it in a container or across a network."
+                ),
+            )
         raise Fault(*diagnose.why_no_answer(silence, self.app.port, listeners, waited))
 
     def ask_once(self, route: Route) -> probe.Answer | None:
@@ -164,17 +185,20 @@ class Running:
         patience = ready + max(self.grace, self.timeouts.settle)
         give_up = time.monotonic() + self.timeouts.start + 2 * min(timeout, 60)
         failed: dict[float, Probe] = {}
+        before: int | None = None
         while True:
             state = self.alive()
             if state.health == "healthy":
                 return next((p for p in reversed(state.probes) if p.exit_code == 0), Probe(0, 0, 0, ""))
             failed |= {p.start: p for p in state.probes if p.exit_code != 0}
+            if before is None:  # what failed before the application answered, the run under way included
+                before = len(failed) + 1
             last = failed[max(failed)] if failed else None
             hopeless = last is not None and diagnose.missing_command(last, test) is not None
-            enough = len(failed) >= retries and time.monotonic() > patience
+            enough = len(failed) >= before + retries and time.monotonic() > patience
             if hopeless or enough or time.monotonic() > give_up:
                 break
-            time.sleep(0.02)
+            self.app.await_news(0.1)
         if last is None and state.health is None:
             raise Trouble(_("The engine runs no health checks here, so this one could not be judged."))
         message, hint = diagnose.why_unhealthy(test, last, self.app.port, timeout)
@@ -274,3 +298,11 @@ class Running:
         """What `docker stop` sends: SIGTERM, unless the image's STOPSIGNAL says otherwise."""
         name = str(self.facts.config.get("StopSignal") or "SIGTERM")
         return name if re.fullmatch(r"(SIG)?[A-Z0-9+-]{1,10}|\d{1,2}", name) else "SIGTERM"
+
+
+def no_emulation(platform: str) -> Trouble:
+    """Of an engine for another processor that cannot run the image: as good an image as any."""
+    return Trouble(
+        _("This machine's engine cannot run images for {platform}.").format(platform=platform),
+        _("Grade it on a machine of that kind, or install emulation: `grader doctor` says how."),
+    )

@@ -31,16 +31,19 @@ from .model import (
     Outcome,
     Result,
     Size,
+    Status,
     Submission,
     Trouble,
 )
 from .reference import MalformedReference, Reference
+from .text import one_line
 from .warm import Warm
 
 if TYPE_CHECKING:
     from .options import Options
 
 Told = Callable[[str], None]
+WORST: tuple[Status, ...] = ("error", "failed", "blocked", "passed", "skipped")
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -54,12 +57,16 @@ class HelperEnded(Trouble):
 
 def submission_of(target: str, submission_id: str | None = None) -> Submission:
     """What `target` names: a directory with a Dockerfile, or an image. Misuse where it is neither."""
-    path = Path(target).expanduser()
-    if target and path.is_dir():
+    try:
+        path = Path(target).expanduser()
+        there, is_dir = bool(target) and path.exists(), bool(target) and path.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~nobody
+        raise Misuse(f"{one_line(target, 120)}: {getattr(error, 'strerror', None) or error}") from None
+    if is_dir:
         if not any((path / name).is_file() for name in ("Dockerfile", "dockerfile")):  # docker takes either
             raise Misuse(f"{target}: there is no Dockerfile in this directory")
         return Submission(submission_id or path.resolve().name, str(path.resolve()), "directory")
-    if target and path.exists():
+    if there:
         raise Misuse(f"{target}: neither a directory nor an image")
     if target.startswith(("/", ".", "~")) or not target:
         raise Misuse(f"{target or '(empty)'}: there is no such directory")
@@ -163,7 +170,7 @@ class _Seen:
     def take(self, line: dict[str, Any], told: Told) -> None:
         match line:
             case {"outcome": outcome}:
-                self.outcomes[outcome["id"]] = Outcome(**outcome)
+                self._hear(Outcome(**outcome))
             case {"told": text}:
                 told(text)
             case {"pid": pid}:
@@ -178,6 +185,12 @@ class _Seen:
                 self.trouble = text
             case {"clean": clean}:
                 self.clean = clean
+
+    def _hear(self, outcome: Outcome) -> None:
+        """Of several outcomes of one check, a test with parameters or one that held at first, the worst counts."""
+        known = self.outcomes.get(outcome.id)
+        if known is None or WORST.index(outcome.status) < WORST.index(known.status):
+            self.outcomes[outcome.id] = outcome
 
     def end(self, child: socket.socket) -> None:
         """Kill the child and all that it started, a build under way among it; wait until it is gone."""

@@ -53,6 +53,13 @@ def test_another_labs_routes_are_yaml_alone(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("checks: [", "is not YAML"),
+        ("title: {{ name }}", "is not YAML"),
+        (MINIMAL + "  1: {level: required, expect: {status: 200}}\n", "checks: 1 must be of type string"),
+        (
+            MINIMAL + "  x: {level: required, request: {headers: {X: Łukasz}}, expect: {status: 200}}\n",
+            "checks.x.request.headers.X",
+        ),
+        (MINIMAL + "  starts: {level: required}\nrun: {network: host}\n", "run.network"),
         ("[]", "the file: [] must be of type object"),
         (MINIMAL + "  size: {level: required}\n", "checks.size: 'limit' is a required property"),
         (

@@ -49,6 +49,8 @@ def test_bad_input_is_one_clear_line_and_exit_2(lab: Path, tmp_path: Path) -> No
         (("check", "ghcr.io/Someone/zero:v1"), "lower"),
         (("check", "ghcr.io/a b"), "ghcr.io/a b"),
         (("check", ""), "no such directory"),
+        (("check", "/tmp/" + "x" * 300), "File name too long"),
+        (("check", "~nobody-of-that-name/tp1"), "home directory"),
         (("check", good, "--assignment", str(tmp_path / "none.yaml")), "cannot read the assignment"),
         (("check", good, "--assignment", str(broken)), "checks.starst: unknown check"),
         (("check", good, "--report", "pdf"), "unknown format 'pdf'"),

@@ -166,8 +166,13 @@ def test_how_a_health_answer_differs(body: bytes, fault: str, said: str) -> None
             'OCI runtime create failed: exec: "pyhton": executable file not found in $PATH',
             "“pyhton” is not in the image",
         ),
-        ("exec /entry.sh: exec format error", "exec format error"),
-        ('exec: "/app.py": permission denied', "cannot be executed"),
+        (
+            'unable to start container process: exec: "pyhton": stat pyhton: no such file or directory',
+            "“pyhton” is not",
+        ),
+        ("exec pyhton: exec format error", "exec format error"),
+        ('exec: "pyhton": permission denied: unknown', "cannot be executed"),
+        ("uids and gids must be in range 0-2147483647", "is no user id"),
     ],
 )
 def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None:
@@ -179,10 +184,26 @@ def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None
 
 
 @pytest.mark.parametrize(
-    "said", ["driver failed programming external connectivity", "no space left on device"]
+    "said",
+    [
+        "driver failed programming external connectivity",
+        "no space left on device",
+        'OCI runtime error: exec: "runsc": executable file not found in $PATH',
+        "container init: apparmor failed to apply profile: open /proc/self/attr/apparmor/exec: no such file"
+        " or directory",
+        "failed to write 200000: open /sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us: permission denied",
+        "error while creating userland proxy: fork/exec /usr/bin/docker-proxy: no such file or directory",
+        'exec: "iptables": executable file not found in $PATH',
+    ],
 )
 def test_a_refused_start_that_is_not(said: str) -> None:
-    assert diagnose.why_not_started(said, Facts(None, None, None, "linux/amd64")) is None
+    facts = Facts(None, None, None, "linux/amd64", {"Cmd": ["python", "app.py"]})
+    assert diagnose.why_not_started(said, facts) is None
+
+
+def test_an_application_that_calls_out_is_told_that_there_is_no_network() -> None:
+    log = "socket.gaierror: [Errno -3] Temporary failure in name resolution"
+    assert "without a network" in (diagnose.why_it_died(1, False, log, 0.5)[1] or "")
 
 
 def test_why_a_container_died() -> None:
@@ -267,6 +288,69 @@ def test_both_builders_histories_read_as_the_dockerfile(created_by: str, line: s
 )
 def test_what_a_copy_brings(line: str, copies: bool | None) -> None:
     assert copies_code(Step(line, True)) is copies
+
+
+# python:3.11's history as docker-library builds it, shortened: what a base runs is nobody's own.
+OFFICIAL = (
+    ("# debian.sh --arch 'amd64' out/ 'trixie'", 49_000_000),
+    (
+        "RUN /bin/sh -c apt-get install -y --no-install-recommends ca-certificates git gcc # buildkit",
+        300_000_000,
+    ),
+    (
+        "RUN /bin/sh -c set -eux; \t\tpip3 install \t\t--disable-pip-version-check \t\t'setuptools==79.0.1' # buildkit",
+        9,
+    ),
+    ('CMD ["python3"]', 0),
+)
+
+
+def of_official(*own: tuple[str, int]) -> Facts:
+    history = [{"CreatedBy": text, "Size": size} for text, size in reversed(OFFICIAL + own)]
+    layers = [f"sha256:{n}" for n in range(len(OFFICIAL) - 1 + len(own))]
+    found = {"Id": "x", "Os": "linux", "Architecture": "amd64", "RootFS": {"Layers": layers}, "Config": {}}
+    return from_engine(found, history, None)
+
+
+def test_only_ones_own_steps_are_ones_own() -> None:
+    own = (
+        ("COPY . /app # buildkit", 1_000),
+        ("RUN /bin/sh -c pip install -r requirements.txt # buildkit", 9_000_000),
+    )
+    facts = of_official(*own)
+    assert [step.keyword for step in facts.own_steps] == ["COPY", "RUN"]
+    assert [layer.base for layer in facts.layers()] == [True, True, True, False, False]
+    assert not any(installs_dependencies(step) for step in facts.steps[:3])
+
+
+def test_a_heavy_base_is_said_to_be_heavy_and_its_compilers_are_not_the_students() -> None:
+    hint = diagnose.how_to_shrink(of_official(("RUN /bin/sh -c pip install --no-cache-dir flask", 9_000_000)))
+    assert "slim" in hint
+    assert "multi-stage" not in hint
+    hint = diagnose.how_to_shrink(of_official(("RUN /bin/sh -c apt-get install gcc", 900_000_000)))
+    assert "multi-stage" in hint
+    assert "slim" not in hint
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "test", "name"),
+    [
+        ("/bin/sh: 1: curl: not found", 1, "curl -f http://localhost:5000/health || exit 1", "curl"),
+        ("/bin/sh: 1: curl: not found", 127, "curl -f http://localhost:5000/health", "curl"),
+        ("/check.sh: 2: curl: not found", 127, "/check.sh", "curl"),
+        (
+            "/check.sh: line 2: curl: command not found",
+            1,
+            "/check.sh",
+            None,
+        ),  # which has another way, perhaps
+        ("sh: 1: curl: not found", 1, "curl -f http://localhost/ || wget -q http://localhost/", None),
+    ],
+)
+def test_which_missing_command_settles_a_health_check(
+    output: str, code: int, test: str, name: str | None
+) -> None:
+    assert diagnose.missing_command(Probe(0, 1, code, output), ["CMD-SHELL", test]) == name
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,50 @@ def test_a_check_that_crashes_costs_itself_alone(
     assert (result.verdict, result.score) == ("ungraded", None)
 
 
+def test_of_a_check_with_parameters_the_worst_outcome_counts(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('n', [1, 2, 3])\ndef test_each(image, n):\n    assert n != 2\n"
+    )
+    lab_ = asked(tmp_path, "extra: own\nchecks:\n  each: {level: required, points: 3}\n")
+    result = grade(submission_of(str(lab)), lab_, Options(), warm)
+    assert [(c.id, c.status, c.points) for c in result.checks] == [("each", "failed", 0)]
+
+
+def test_a_file_of_checks_that_cannot_be_read_is_named(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_broken.py").write_text("import nosuchmodule\ndef test_lost(image): ...\n")
+    (own / "test_fine.py").write_text("def test_fine(image): ...\n")
+    lab_ = asked(tmp_path, "extra: own\nchecks:\n  lost: {level: required}\n  fine: {level: required}\n")
+    result = grade(submission_of(str(lab)), lab_, Options(), warm)
+    assert [(c.id, c.status) for c in result.checks] == [("lost", "error"), ("fine", "passed")]
+    assert "No module named 'nosuchmodule'" in result.checks[0].message
+
+
+def test_what_a_check_that_is_not_asked_for_found_is_told_by_those_that_need_it(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    written(lab, 'CMD ["nosuchprogram"]')
+    lab_ = asked(tmp_path, "checks:\n  greets: {level: required, expect: {text: hero}}\n")
+    (greets,) = grade(submission_of(str(lab)), lab_, Options(), warm).checks
+    assert (greets.status, greets.blocked_by) == ("failed", None)
+    assert "“nosuchprogram” is not in the image" in greets.message
+
+
+def test_a_container_that_no_check_waits_for_goes_all_the_same(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    lab_ = asked(tmp_path, "checks:\n  exposed-port: {level: advice}\n")
+    result = grade(submission_of(str(lab)), lab_, Options(), warm)  # that nothing stays, the fixture sees
+    assert result.verdict == "passed"
+
+
 def test_a_child_that_dies_leaves_errors_and_nothing_on_the_engine(
     lab: Path, tmp_path: Path, warm: Warm, engine: object
 ) -> None:
