@@ -19,7 +19,7 @@ from html import escape
 from grader.i18n import _
 from grader.model import Gradebook, Misuse, Result, Student
 from grader.report import words
-from grader.report.cells import neutral, scaled
+from grader.report.cells import neutral_html, scaled
 
 # The headers, from Moodle's language packs: `recordid` (mod_assign), `gradenoun`, once `grade` (core), and
 # `pluginname` (assignfeedback_comments), with what they were in former versions.
@@ -88,7 +88,7 @@ def fill(worksheet: bytes, book: Gradebook) -> tuple[bytes, list[str]]:
         text = f"{min(grade, maximum):.2f}".replace(".", sheet.mark)
         edits[cells[sheet.grade].start] = cells[sheet.grade], text
         if sheet.feedback:
-            edits[cells[sheet.feedback].start] = cells[sheet.feedback], neutral(_feedback(result))
+            edits[cells[sheet.feedback].start] = cells[sheet.feedback], neutral_html(_feedback(result))
     return sheet.edited(edits).encode(), [*notes, *_unmatched(sheet, book, pairs)]
 
 
