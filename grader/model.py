@@ -13,6 +13,9 @@ Verdict = Literal["passed", "failed", "ungraded"]
 
 LEVELS: tuple[Level, ...] = ("required", "bonus", "advice")
 STATUSES: tuple[Status, ...] = ("passed", "failed", "blocked", "skipped", "error")
+# When a student was graded who has not been yet. The frozen JSON shape asks for a time: this one is valid, nobody takes
+# it for a real one, and it sorts before all of them. No report for people shows it.
+NEVER = "1970-01-01T00:00:00Z"
 
 
 class GraderError(Exception):

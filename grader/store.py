@@ -22,6 +22,7 @@ from .assignment import CHECKS, Assignment, score
 from .catalogue import titles
 from .i18n import _
 from .model import (
+    NEVER,
     AssignmentRef,
     Gradebook,
     Layer,
@@ -39,7 +40,6 @@ from .report import json_
 
 NAME = "journal.sqlite"
 VERSION = 1
-NEVER = "1970-01-01T00:00:00Z"
 SCHEMA = """
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, session TEXT NOT NULL, started_at TEXT NOT NULL, assignment TEXT NOT NULL,
