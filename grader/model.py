@@ -179,7 +179,8 @@ class Shared:
 
 @dataclass(frozen=True)
 class Gradebook:
-    """A class and its results: one for each student of the roster, in its order. `columns` are the roster's.
+    """A class and its results: one for each student of the roster, in its order. `columns` are the roster's; `former`
+    are the ids of those who were on it before.
 
     Who has not been graded yet has a result as well: `ungraded`, every check `error`.
     """
@@ -188,3 +189,4 @@ class Gradebook:
     students: Sequence[Student]
     results: Sequence[Result]
     shared: tuple[Shared, ...] = ()
+    former: tuple[str, ...] = ()

@@ -47,6 +47,7 @@ CREATE TABLE run (
 CREATE TABLE student (
     position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, name TEXT NOT NULL,
     email TEXT NOT NULL, cells TEXT NOT NULL);
+CREATE TABLE listed (id TEXT PRIMARY KEY);
 CREATE TABLE attempt (
     number INTEGER PRIMARY KEY, submission TEXT NOT NULL, digest TEXT, assignment TEXT NOT NULL,
     asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, standing TEXT NOT NULL,
@@ -237,6 +238,7 @@ class Journal:
             )
             self._base.execute("DELETE FROM student")
             self._base.executemany("INSERT INTO student VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._base.execute("INSERT OR IGNORE INTO listed SELECT id FROM student")
 
     def demands(self, assignment: Assignment) -> bool:
         """Whether the class is graded by these levels, points and titles already, or not graded at all."""
@@ -333,7 +335,13 @@ class Journal:
                 "SELECT id, target, name, email, cells FROM student ORDER BY position"
             )
         ]
-        return Gradebook(tuple(json.loads(row[0])), students, Results(self, students))
+        former = self._all("SELECT id FROM listed EXCEPT SELECT id FROM student")
+        return Gradebook(
+            columns=tuple(json.loads(row[0])),
+            students=students,
+            results=Results(self, students),
+            former=tuple(id for (id,) in former),
+        )
 
     def result(self, student: Student) -> Result:
         """The student's grade; who has not been graded yet is `ungraded`, at NEVER."""
