@@ -258,6 +258,29 @@ def test_a_report_is_made_from_the_journal_alone(registry: Registry, tmp_path: P
     assert [json.loads(line)["verdict"] for line in ran.stdout.splitlines()] == ["passed", "failed"]
 
 
+def test_the_reports_asked_for_are_made_of_the_run(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good", "root"])
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    sheet, canvas, summary = tmp_path / "moodle.csv", out / "canvas.csv", tmp_path / "summary.md"
+    sheet.write_text(
+        "Identifier,Full name,Grade,Maximum grade,Feedback comments\nP1,S000,,20.00,\nP2,S001,,20.00,\n"
+    )
+
+    reports = ("--report", f"moodle={sheet}", "--report", f"canvas={canvas}", "--report", "github")
+
+    ran = batch(listed, out, *reports, environ={"GITHUB_STEP_SUMMARY": str(summary)})
+
+    assert ran.returncode == 0, ran.stderr
+    assert [line.split(",")[2] for line in sheet.read_text("utf-8").splitlines()] == [
+        "Grade",
+        "20.00",
+        "17.00",
+    ]
+    assert [line.rpartition(",")[2] for line in canvas.read_text("utf-8").splitlines()[2:]] == ["20", "17"]
+    assert summary.read_text("utf-8").startswith("# 2 submissions\n")
+    assert "::notice title=passed 20/20::" in ran.stdout
+
+
 def test_copies_are_told_and_no_verdict_changes(registry: Registry, tmp_path: Path) -> None:
     pupils = course.course(registry, ["good"] * 3)
     push(registry, "s001/zero-to-hero", "good", "s000")  # the same image, built once

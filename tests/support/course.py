@@ -113,10 +113,13 @@ def roster(path: Path, pupils: Iterable[Pupil]) -> Path:
     return path
 
 
-def batch(roster: Path, out: Path, *options: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+def batch(
+    roster: Path, out: Path, *options: str, environ: Mapping[str, str] | None = None, **kwargs: Any
+) -> subprocess.CompletedProcess[str]:
     """`grader batch`, run as its users do."""
     command = [*GRADER, "batch", str(roster), "--out", str(out), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRON, **kwargs)
+    env = {**ENVIRON, **(environ or {})}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, **kwargs)
 
 
 ENVIRON = {**os.environ, "LC_ALL": "C.UTF-8"}
