@@ -20,7 +20,7 @@ from .store import Journal
 
 def book_of(journal: Journal) -> Gradebook:
     """The class as it stands, with what its submissions share."""
-    return replace(journal.gradebook(), shared=copies.shared(journal.layers()))
+    return replace(journal.gradebook(), shared=copies.shared(journal.layers(), journal.starter()))
 
 
 def write(folder: Path, book: Gradebook) -> None:

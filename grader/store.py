@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ CREATE TABLE student (
     position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, name TEXT NOT NULL,
     email TEXT NOT NULL, cells TEXT NOT NULL);
 CREATE TABLE listed (id TEXT PRIMARY KEY);
+CREATE TABLE starter (reference TEXT PRIMARY KEY, diff_ids TEXT NOT NULL);
 CREATE TABLE attempt (
     number INTEGER PRIMARY KEY, submission TEXT NOT NULL, digest TEXT, assignment TEXT NOT NULL,
     asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, standing TEXT NOT NULL,
@@ -81,6 +82,7 @@ class Basis:
         content: dict[str, Any] = asdict(replace(assignment, digest="", title="", image=None, extra=None))
         for check in content["checks"]:
             del check["level"], check["points"], check["title"]
+        del content["starter"]  # tells what is shared, and nothing of a grade
         content["checks"] = sorted(content["checks"], key=lambda check: str(check["id"]))
         folders = [CHECKS, *([assignment.extra] if assignment.extra else [])]
         files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
@@ -239,6 +241,21 @@ class Journal:
             self._base.execute("DELETE FROM student")
             self._base.executemany("INSERT INTO student VALUES (?, ?, ?, ?, ?, ?)", rows)
             self._base.execute("INSERT OR IGNORE INTO listed SELECT id FROM student")
+
+    def hand_out(self, asked: Sequence[str], found: Mapping[str, Sequence[str]]) -> None:
+        """The starter images are these from now on; `found` has the diff IDs of those that could be looked up."""
+        rows = ((name, json.dumps(list(diff_ids))) for name, diff_ids in found.items())
+        with self._at_once():
+            self._base.execute(
+                "DELETE FROM starter WHERE reference NOT IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(asked)),),
+            )
+            self._base.executemany("INSERT OR REPLACE INTO starter VALUES (?, ?)", rows)
+
+    def starter(self) -> frozenset[str]:
+        """The diff IDs of what was handed out."""
+        rows = self._all("SELECT diff_ids FROM starter")
+        return frozenset(diff_id for (row,) in rows for diff_id in json.loads(row))
 
     def demands(self, assignment: Assignment) -> bool:
         """Whether the class is graded by these levels, points and titles already, or not graded at all."""
