@@ -30,8 +30,9 @@ lint: setup
 test: engine base packages lint
 	.venv/bin/pytest
 
-bench: setup engine base
+bench: setup engine base packages
 	.venv/bin/python benchmarks/bench.py
+	.venv/bin/python benchmarks/course.py
 
 lock: ## pin anew what pyproject.toml asks for
 	.venv/bin/pip install --quiet uv

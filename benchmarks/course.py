@@ -144,9 +144,9 @@ def resumed(references: Sequence[str], out: Path) -> tuple[float, float]:
     with sqlite3.connect(out / "journal.sqlite") as base:
         for number in range(CLASS, ROWS - CLASS):
             base.execute(
-                "INSERT INTO attempt (submission, digest, assignment, asked, checks, verdict, standing, result, layers,"
-                " graded_at, run) SELECT ?, digest, assignment, asked, checks, verdict, standing, result, layers,"
-                " graded_at, run FROM attempt WHERE submission = ?",
+                "INSERT INTO attempt (submission, digest, assignment, asked, checks, verdict, errors, standing, result,"
+                " layers, graded_at, run) SELECT ?, digest, assignment, asked, checks, verdict, errors, standing,"
+                " result, layers, graded_at, run FROM attempt WHERE submission = ?",
                 (f"s{number:05}", f"s{number % CLASS:05}"),
             )
     base.close()

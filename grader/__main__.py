@@ -9,8 +9,8 @@ import sys
 
 def main() -> None:
     warm = None
-    gc.disable()  # it lives for a second
     if "check" in sys.argv[1:2] and "--help" not in sys.argv:
+        gc.disable()  # it lives for a second
         from .warm import Warm
 
         warm = Warm(fresh=False)

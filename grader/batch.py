@@ -16,18 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .model import Result, Student, Submission, Trouble
-from .store import STAGED, Basis, Journal
+from .store import COUNTS, STAGED, Basis, Journal
 
-Mode = Literal["resume", "retry-errors", "regrade"]
+Mode = Literal["resume", "rescore", "retry-errors", "regrade"]
 Grade = Callable[[Submission], "Future[Result]"]
 Lookup = Callable[[str, str | None], str | None]
 AGAIN_S = (5.0, 30.0)  # after trouble: an engine or a registry that is restarted needs that long
+LONG_S = 120.0  # what took that long to fail is not tried again unasked
 
 
 @dataclass
 class Tally:
-    """How far a run has come. `kept` are grades of before that still hold; `unseen` those of them whose image
-    could not be looked up now."""
+    """How far a run has come. `kept` are grades of before that still hold, `unseen` those of them whose image
+    could not be found again; `pending` are still to be graded."""
 
     total: int
     passed: int = 0
@@ -35,6 +36,7 @@ class Tally:
     ungraded: int = 0
     kept: int = 0
     unseen: int = 0
+    pending: int = 0
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -51,13 +53,13 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """Submissions a second."""
-        return self.done / max(time.monotonic() - self.began, 0.001)
+        """Submissions graded a second."""
+        return self.graded / max(time.monotonic() - self.began, 0.001)
 
     @property
     def left(self) -> float | None:
         """Seconds, as far as the rate tells."""
-        return (self.total - self.done) / self.rate if self.done else None
+        return self.pending / self.rate if self.graded else None
 
 
 @dataclass(frozen=True)
@@ -96,33 +98,29 @@ class Batch:
                     self.tally.kept += 1
         grading: dict[Future[Result], _Job] = {}
         looking: dict[Future[str | None], Student] = {}
-        with ThreadPoolExecutor(min(self._jobs, 16), "lookup") as lookups:
-            try:
-                while pending or known or grading or looking or self._retries:
-                    while known and len(looking) < 2 * self._jobs:
-                        student = known.popleft()
-                        known_as = last.digest if (last := self._journal.last(student.id)) else None
-                        future = lookups.submit(self._lookup, student.target, known_as)
-                        looking[future] = student
-                    while len(grading) < self._jobs and (job := self._next(pending)):
-                        grading[grade(_submission(job.student))] = job
-                    self._hear(grading, looking, pending)
-                    told(self.tally)
-            finally:
-                lookups.shutdown(wait=False, cancel_futures=True)
+        lookups = ThreadPoolExecutor(min(self._jobs, 16), "lookup")
+        try:
+            while pending or known or grading or looking or self._retries:
+                while known and len(looking) < 2 * self._jobs:
+                    student = known.popleft()
+                    known_as = last.digest if (last := self._journal.last(student.id)) else None
+                    looking[lookups.submit(self._lookup, student.target, known_as)] = student
+                while len(grading) < self._jobs and (job := self._next(pending)):
+                    grading[grade(_submission(job.student))] = job
+                self._hear(grading, looking, pending)
+                self.tally.pending = len(pending) + len(grading) + len(self._retries)
+                told(self.tally)
+        finally:
+            lookups.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for no registry
         return self.tally
 
     def _plan(self, student: Student) -> Literal["grade", "look", "keep"]:
-        """What is to be done for a student; `look`: grade it if its tag names another image by now."""
-        if self._mode == "regrade":
-            staged = self._journal.last(student.id, STAGED)
-            return "keep" if staged and staged.basis == self._basis else "grade"
-        last = self._journal.last(student.id)
-        if last is None or last.basis != self._basis:
+        """What is to be done for a student: who has no grade gets one; `look`: if the tag names another image by
+        now, as well."""
+        last = self._journal.last(student.id, STAGED if self._mode == "regrade" else COUNTS)
+        if last is None or not last.graded or last.basis != self._basis:
             return "grade"
-        if self._mode == "retry-errors":
-            return "grade" if last.verdict == "ungraded" else "keep"
-        return "look"
+        return "look" if self._mode == "resume" else "keep"
 
     def _next(self, pending: deque[_Job]) -> _Job | None:
         """What to grade now: what was in trouble, once it has waited, else the next one."""
@@ -148,18 +146,21 @@ class Batch:
 
     def _looked(self, student: Student, found: Future[str | None], pending: deque[_Job]) -> None:
         last = self._journal.last(student.id)
+        before = last.digest if last else None
         try:
-            moved = last is None or found.result() != last.digest
-        except Trouble:  # its grade stands: it is of an image, and that cannot change
-            moved, self.tally.unseen = False, self.tally.unseen + 1
-        if moved:
+            now = found.result()
+        except Trouble:
+            now = None
+        if now not in (None, before):
             pending.append(_Job(student))
-        else:
-            self.tally.kept += 1
+            return
+        self.tally.kept += 1
+        if now is None and before:  # its grade stands: it is of an image, whatever became of its name
+            self.tally.unseen += 1
 
     def _graded(self, job: _Job, result: Result) -> None:
         self._journal.record(self._session, self._basis, result, staged=self._mode == "regrade")
-        if result.verdict == "ungraded" and job.attempt < len(AGAIN_S):
+        if not result.graded and job.attempt < len(AGAIN_S) and result.duration < LONG_S:
             due = time.monotonic() + AGAIN_S[job.attempt]
             heapq.heappush(self._retries, (due, next(self._order), _Job(job.student, job.attempt + 1)))
         else:

@@ -342,12 +342,20 @@ class Case:
         running.await_answer()
         return running
 
+    def in_doubt(self) -> bool:
+        """Whether what was seen of the running submission may be the engine's doing."""
+        engine = self._engine_reached()
+        return engine is not None and engine.restarted()
+
     def close(self) -> None:
         """Remove what this case put on the engine. Raises Trouble."""
+        if engine := self._engine_reached():
+            engine.close(hold=self.options.hold and self.is_remote)
+
+    def _engine_reached(self) -> Engine | None:
         with self._lock:
             future = self._stages.get("engine")
-        if future and not future.exception():
-            future.result().close(hold=self.options.hold and self.is_remote)
+        return future.result() if future and not future.exception() else None
 
 
 def _into(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, cast
 
@@ -87,12 +88,13 @@ class Cluster:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._client.run(leave, self._run, stop=True)
 
-    def close(self) -> None:
-        """Have every worker remove what the run put on its engine."""
+    def close(self) -> Sequence[str]:
+        """Have every worker remove what the run put on its engine; the sessions of which nothing is left."""
         try:
             self._client.run(leave, self._run, on_error="return")
         finally:
             self._client.close()
+        return [self._run, *self._order[-1]]
 
 
 # --- on a worker ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from .assignment import Assignment
 from .batch import Batch, Mode, Tally
 from .case import stored_login
 from .engine import Engine
-from .model import Gradebook, Misuse, Result, Submission, Trouble, Verdict
+from .model import Gradebook, GraderError, Misuse, Result, Submission, Trouble, Verdict
 from .options import Options
 from .reference import Reference
 from .registry import Client, Refused
@@ -49,8 +49,8 @@ class View(Protocol):
     def rescored(self, changes: Sequence[Change]) -> None:
         """What other levels and points changed, running nothing."""
 
-    def replace(self, changes: Sequence[Change]) -> bool:
-        """Whether what --regrade found otherwise may replace the grades there are."""
+    def replace(self, changes: Sequence[Change]) -> bool | None:
+        """Whether what --regrade found otherwise may replace the grades there are; None: not decided yet."""
 
 
 class Place(Protocol):
@@ -60,16 +60,20 @@ class Place(Protocol):
 
     def submit(self, submission: Submission) -> Future[Result]: ...
     def stop(self) -> None: ...
-    def close(self) -> None: ...
+    def close(self) -> Sequence[str]:
+        """Come to the end; the sessions of which nothing is left on any engine."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a run did, how the whole class stands after it, and how many have which verdict."""
+    """What a run did, how the whole class stands after it, how many have which verdict, and how many no grade.
+    `clean`: nothing is left on the engine."""
 
     tally: Tally
     book: Gradebook
     verdicts: Counter[Verdict]
+    blank: int
+    clean: bool
 
 
 @contextlib.contextmanager
@@ -80,27 +84,47 @@ def graded(folder: Path, roster: Roster, assignment: Assignment, plan: Plan, vie
     """
     with alone(folder), contextlib.closing(Journal(folder, new=True)) as journal:
         basis = Basis.of(assignment)
-        if journal.empty():
-            plan = replace(plan, mode="resume")
-        regrade = plan.mode == "regrade"
-        if not regrade and (count := journal.otherwise(basis)):
-            raise Misuse(
-                f"{count} submissions in {folder} were graded by another assignment or other checks;"
-                " --regrade grades all again, and shows every change first"
-            )
+        mode = "resume" if journal.empty() else plan.mode
+        if mode != "regrade":
+            if count := journal.otherwise(basis, roster.students):
+                raise Misuse(
+                    f"{count} submissions in {folder} were graded by another assignment or other checks;"
+                    " --regrade grades all again, and shows every change first"
+                )
+            journal.refuse()
         run = new_session()
-        before = None if regrade or journal.demands(assignment) else _grades(journal)
-        journal.begin(run, assignment, roster.columns, roster.students, holds=not regrade)
+        before = None if mode == "regrade" or journal.demands(assignment) else _grades(journal)
+        journal.begin(run, assignment, roster.columns, roster.students, holds=mode != "regrade")
         if before is not None:
             view.rescored(_changed(before, journal))
+            mode = "rescore" if mode == "resume" else mode
         try:
-            tally = _run(run, journal, basis, roster, assignment, plan, view)
-            if regrade and view.replace(journal.changes()):
-                journal.accept()
-        finally:
-            book = outputs.book_of(journal)
-            outputs.write(folder, book)
-        yield Ended(tally, book, Counter(result.verdict for result in book.results))
+            tally = _run(run, journal, basis, roster, assignment, replace(plan, mode=mode), view)
+            if mode == "regrade":
+                _decide(journal, view)
+        except BaseException:
+            with contextlib.suppress(GraderError):  # what is told is what went wrong first
+                outputs.write(folder, outputs.book_of(journal))
+            raise
+        book = outputs.book_of(journal)
+        outputs.write(folder, book)
+        results = [(result.verdict, result.graded) for result in book.results]
+        yield Ended(
+            tally=tally,
+            book=book,
+            verdicts=Counter(verdict for verdict, _graded in results),
+            blank=sum(not graded for _verdict, graded in results),
+            clean=run not in journal.unswept(),
+        )
+
+
+def _decide(journal: Journal, view: View) -> None:
+    """Let what --regrade found count, or never, or keep it until that is decided."""
+    decided = view.replace(journal.changes())
+    if decided:
+        journal.accept()
+    elif decided is False:
+        journal.refuse()
 
 
 def _run(
@@ -116,8 +140,9 @@ def _run(
         place.stop()
         raise
     finally:
-        place.close()
-        journal.swept([run, *left])
+        clean = place.close()
+        with contextlib.suppress(Trouble):  # then the next run looks once more
+            journal.swept(clean)
 
 
 def _place(run: str, assignment: Assignment, plan: Plan, left: tuple[str, ...]) -> Place:
@@ -136,9 +161,11 @@ class Here:
         self._timeout, self.slots = plan.timeout, plan.jobs
         self._threads = ThreadPoolExecutor(plan.jobs, "grade")
         self._workplace: Workplace | None = None
+        self._run, self._clean = run, list[str]()
         for session in left:
             with contextlib.suppress(Trouble):  # no engine, and perhaps no need of one
                 thoroughly(session)
+                self._clean.append(session)
 
     def submit(self, submission: Submission) -> Future[Result]:
         if self._workplace is None:
@@ -150,10 +177,10 @@ class Here:
         if self._workplace:
             self._workplace.stop()
 
-    def close(self) -> None:
+    def close(self) -> Sequence[str]:
         self._threads.shutdown()
-        if self._workplace:
-            self._workplace.close()
+        clean = self._workplace is None or self._workplace.close()
+        return [*self._clean, *([self._run] if clean else [])]
 
 
 def lookup(assignment: Assignment, options: Options) -> Callable[[str, str | None], str | None]:

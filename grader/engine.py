@@ -30,6 +30,7 @@ from .text import one_line
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
 LABEL = "io.grader.session"
+PULLS = "io.grader.pulls"
 REPOSITORY = "grader/build"  # of the images built here: grader/build:SESSION
 OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
@@ -44,7 +45,7 @@ class Engine:
     """A connection to the engine. Everything it makes is labelled `session`. Raises Trouble."""
 
     def __init__(self, session: str) -> None:
-        self.session = session
+        self.session, self._line_is_dead = session, threading.Event()
         try:
             _choose_host()
             # /_ping tells both versions at once; /version, docker-py's own way, starts programs to find out.
@@ -106,8 +107,11 @@ class Engine:
             if attempt:
                 time.sleep(2**attempt)
             new = not self.inspect(reference)
+            if new:
+                self._mark(reference)
             last = self._pull_once(reference, platform, seconds, auth) if new else ""
             if not last and (image := self._claim(reference, new)):
+                self._unmark()
                 return image
             if not re.search(
                 r"^$|toomanyrequests|time(d )?out|EOF|reset|unavailable|50[0-9]", last, re.IGNORECASE
@@ -117,6 +121,23 @@ class Engine:
             _("The image could not be pulled: {error}").format(error=one_line(last)),
             _("This is not the submission's fault: grade it again later."),
         )
+
+    def _mark(self, reference: str) -> None:
+        """Leave word on the engine, in an empty volume, of what is pulled for this session: until the image bears the
+        session's name, nothing else tells whoever cleans up that it was not there before."""
+        if self._marked:
+            return
+        with engine_trouble(_("making a volume")):
+            self.api.create_volume(f"grader-{self.session}", labels={LABEL: self.session, PULLS: reference})
+        self._marked = reference
+
+    def _unmark(self) -> None:
+        if self._marked:
+            with engine_trouble(_("removing a volume")):
+                self.api.remove_volume(f"grader-{self.session}")
+            self._marked = None
+
+    _marked: str | None = None
 
     def _pull_once(self, reference: str, platform: str, seconds: float, auth: Mapping[str, str]) -> str:
         """What went wrong, in the engine's words; empty where nothing did."""
@@ -220,6 +241,7 @@ class Engine:
             **({"healthcheck": fast} if cadence else {}),
             **({"runtime": runtime} if runtime else {}),
         )
+        self._hold_the_line()
         with engine_trouble(_("starting the container")):
             try:
                 container.start()
@@ -237,6 +259,35 @@ class Engine:
         return App(self.api, container.get_container_id(), port)
 
     _container: str | None = None
+
+    def _hold_the_line(self) -> None:
+        """Keep a connection to the engine open while the submission runs. It ends with the engine alone."""
+
+        def listen() -> None:
+            own = f"{LABEL}={self.session}"
+            with contextlib.suppress(docker.errors.DockerException, requests.RequestException, OSError):
+                events = self.api.events(filters={"label": own, "event": "die"})
+                with contextlib.suppress(requests.RequestException, OSError):
+                    for _event in events:
+                        pass
+                self._line_is_dead.set()
+
+        if not self._listening:
+            self._listening = True
+            threading.Thread(target=listen, daemon=True).start()
+
+    _listening = False
+
+    def restarted(self) -> bool:
+        """Whether the engine has ended since it started the submission, or is about to: its containers go with it or
+        lose their ports, and what is seen of them then is no fault of theirs."""
+        if not self._listening or self._line_is_dead.is_set():
+            return self._listening
+        try:  # one that shuts down takes no new connection
+            docker.from_env(version=self.api.api_version, timeout=GREETING_S).api.ping()
+        except (docker.errors.DockerException, requests.RequestException, OSError):
+            return True
+        return self._line_is_dead.is_set()
 
     # --- the end ---
 
@@ -271,6 +322,10 @@ class Engine:
             self._remove_network()
             if not (self.keeps or hold):
                 self.disown()
+            if self._marked:
+                with contextlib.suppress(docker.errors.NotFound):
+                    self.api.remove_image(self._marked)
+                self._unmark()
         self.client.close()
 
     def _remove_network(self) -> None:
@@ -306,7 +361,7 @@ def _choose_host() -> None:
 
 
 def sweep(sessions: Callable[[str], bool]) -> int:
-    """Remove every container, network and built image of the sessions chosen; how many there were.
+    """Remove every container, network and image of the sessions chosen; how many there were.
 
     For what a session could not end itself: a crash, a deadline, Ctrl-C. Raises Trouble."""
     engine = Engine("")
@@ -328,5 +383,12 @@ def sweep(sessions: Callable[[str], bool]) -> int:
                     found += 1
                     with contextlib.suppress(docker.errors.NotFound):
                         api.remove_image(tag)
+        for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
+            if sessions(volume["Labels"][LABEL]):
+                found += 1
+                with contextlib.suppress(docker.errors.NotFound):
+                    api.remove_image(volume["Labels"][PULLS])
+                with contextlib.suppress(docker.errors.NotFound):
+                    api.remove_volume(volume["Name"])
     engine.client.close()
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -12,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import copies
-from .model import Gradebook, Misuse
+from .model import Gradebook, Misuse, Trouble
 from .report import gradebook, html, json_, junit, markdown
 from .roster import feedback_name
 from .store import Journal
+
+FAILING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a disk: whoever gave the path is not to blame
 
 
 def book_of(journal: Journal) -> Gradebook:
@@ -74,7 +77,8 @@ def _free(path: Path) -> bool:
 
 
 def aside(path: Path, content: Iterable[str] | bytes) -> None:
-    """Write a file whole or not at all: whoever reads meanwhile has the old one. Misuse where it cannot be."""
+    """Write a file whole or not at all: whoever reads meanwhile has the old one. Misuse where it must not be, Trouble
+    where the disk is full or fails."""
     try:
         path.parent.mkdir(exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -90,4 +94,5 @@ def aside(path: Path, content: Iterable[str] | bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise Misuse(f"cannot write {path}: {error.strerror}") from None
+        what = f"cannot write {path}: {error.strerror}"
+        raise (Trouble if error.errno in FAILING else Misuse)(what) from None

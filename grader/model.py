@@ -163,6 +163,11 @@ class Result:
     engine: Engine | None
     grader: str
 
+    @property
+    def graded(self) -> bool:
+        """Whether there is a grade: the score is withheld where our trouble may have cost points."""
+        return self.score is not None
+
 
 @dataclass(frozen=True)
 class Shared:

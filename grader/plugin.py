@@ -228,6 +228,11 @@ def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
     )
     if error is None:
         return replace(outcome, points=check.points)
+    if isinstance(error, (Fault, AssertionError)) and item.config.stash[CASE].in_doubt():
+        error = Trouble(
+            _("The container engine ended or was restarted while the submission ran."),
+            _("This is not the submission's fault: grade it again."),
+        )
     status, message, hint, blocked_by, evidence = _reading(check, error)
     return replace(
         outcome,

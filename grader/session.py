@@ -48,6 +48,10 @@ class Stopped(GraderError):
     """The grading was given up because the whole run was."""
 
 
+class HelperEnded(Trouble):
+    """The warm process is gone: nothing was begun."""
+
+
 def submission_of(target: str, submission_id: str | None = None) -> Submission:
     """What `target` names: a directory with a Dockerfile, or an image. Misuse where it is neither."""
     path = Path(target).expanduser()
@@ -97,7 +101,9 @@ def grade(
     try:
         channel = warm.start(pickle.dumps((submission, assignment, options, session)))
     except OSError as error:
-        raise Trouble(_("The grader's own helper process has ended: {error}").format(error=error)) from error
+        raise HelperEnded(
+            _("The grader's own helper process has ended: {error}").format(error=error)
+        ) from error
     with channel as child:
         try:
             for line in _lines(child, deadline):
@@ -199,7 +205,10 @@ def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
         while (left := deadline - time.monotonic()) > 0:
             if not selector.select(left):
                 return
-            chunk = child.recv(1 << 16)
+            try:
+                chunk = child.recv(1 << 16)
+            except ConnectionError:  # it died with something of ours unread
+                return
             if not chunk:
                 return
             *lines, rest = (rest + chunk).split(b"\n")

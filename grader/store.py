@@ -51,7 +51,7 @@ CREATE TABLE listed (id TEXT PRIMARY KEY);
 CREATE TABLE starter (reference TEXT PRIMARY KEY, diff_ids TEXT NOT NULL);
 CREATE TABLE attempt (
     number INTEGER PRIMARY KEY, submission TEXT NOT NULL, digest TEXT, assignment TEXT NOT NULL,
-    asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, standing TEXT NOT NULL,
+    asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, errors INTEGER NOT NULL, standing TEXT NOT NULL,
     result TEXT NOT NULL, layers TEXT NOT NULL, graded_at TEXT NOT NULL, run TEXT NOT NULL);
 CREATE INDEX attempts ON attempt (submission, standing, number);
 """
@@ -94,10 +94,11 @@ class Basis:
 
 @dataclass(frozen=True)
 class Kept:
-    """A submission's last attempt: `digest` is what the grade is of, None where nothing was reached."""
+    """A submission's last attempt: `digest` is what the grade is of, None where nothing was reached; `graded`, whether
+    it is a grade under the levels and points in force."""
 
     digest: str | None
-    verdict: str
+    graded: bool
     basis: Basis
 
 
@@ -230,13 +231,14 @@ class Journal:
         """A run begins: from now on this roster is the class's and, if the run `holds`, this assignment."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         ref = json.dumps(asdict(assignment.ref))
+        demands = json.dumps([asdict(demand) for demand in _demands_of(assignment)])
         rows = (
             (n, s.id, s.target, s.name, s.email, json.dumps(dict(s.columns))) for n, s in enumerate(students)
         )
         with self._at_once():
             self._base.execute(
                 "INSERT INTO run (session, started_at, assignment, demands, columns, holds) VALUES (?, ?, ?, ?, ?, ?)",
-                (session, now, ref, _demands_of(assignment), json.dumps(list(columns)), holds),
+                (session, now, ref, demands, json.dumps(list(columns)), holds),
             )
             self._base.execute("DELETE FROM student")
             self._base.executemany("INSERT INTO student VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -258,18 +260,14 @@ class Journal:
         return frozenset(diff_id for (row,) in rows for diff_id in json.loads(row))
 
     def demands(self, assignment: Assignment) -> bool:
-        """Whether the class is graded by these levels, points and titles already, or not graded at all."""
-        row = self._one("SELECT demands FROM run WHERE holds ORDER BY number DESC LIMIT 1")
-        return row is None or row[0] == _demands_of(assignment)
+        """Whether the class is graded by these levels and points already, or not graded at all."""
+        row = self._one("SELECT 1 FROM run WHERE holds LIMIT 1")
+        return row is None or _worth(self._demands()[1]) == _worth(_demands_of(assignment))
 
-    def otherwise(self, basis: Basis) -> int:
-        """How many submissions have been graded, and not on this basis."""
-        query = (
-            "SELECT count(DISTINCT submission) FROM attempt WHERE standing = ? AND verdict != 'ungraded'"
-            " AND (asked, checks) != (?, ?) AND number IN"
-            " (SELECT max(number) FROM attempt WHERE standing = ? GROUP BY submission)"
-        )
-        return int(self._one(query, COUNTS, basis.asked, basis.checks, COUNTS)[0])
+    def otherwise(self, basis: Basis, students: Iterable[Student]) -> int:
+        """How many of these have a grade on another basis."""
+        last = (self.last(student.id) for student in students)
+        return sum(kept is not None and kept.graded and kept.basis != basis for kept in last)
 
     # --- attempts ---
 
@@ -279,8 +277,8 @@ class Journal:
         layers = json.dumps([asdict(layer) for layer in image.layers] if image else [])
         with self._at_once():
             self._base.execute(
-                "INSERT INTO attempt (submission, digest, assignment, asked, checks, verdict, standing, result, layers,"
-                " graded_at, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO attempt (submission, digest, assignment, asked, checks, verdict, errors, standing, result,"
+                " layers, graded_at, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     result.submission.id,
                     image.identity if image else None,
@@ -288,6 +286,7 @@ class Journal:
                     basis.asked,
                     basis.checks,
                     result.verdict,
+                    sum(check.status == "error" for check in result.checks),
                     STAGED if staged else COUNTS,
                     json_.dumps(json_.to_dict(result)),
                     layers,
@@ -299,43 +298,42 @@ class Journal:
     def last(self, submission: str, standing: str = COUNTS) -> Kept | None:
         """The last attempt at a submission that has this standing."""
         row = self._one(
-            "SELECT digest, verdict, asked, checks FROM attempt WHERE submission = ? AND standing = ?"
+            "SELECT digest, errors, asked, checks FROM attempt WHERE submission = ? AND standing = ?"
             " ORDER BY number DESC LIMIT 1",
             submission,
             standing,
         )
-        return Kept(row[0], row[1], Basis(row[2], row[3])) if row else None
+        if row is None:
+            return None
+        graded = not row[1] or self._read(submission, standing, "1" if standing == STAGED else "holds").graded
+        return Kept(row[0], graded, Basis(row[2], row[3]))
 
     def changes(self) -> list[Change]:
         """What --regrade found otherwise: (student, the grade that counts, the one that waits)."""
-        book, demands = self.gradebook(), self._demands("1")
-        found = []
-        for student, old in zip(book.students, book.results, strict=True):
-            row = self._row(student.id, STAGED)
-            new = row and rescored(row, demands)
-            if new and new.verdict != "ungraded" and Grade.of(old) != Grade.of(new):
-                found.append(Change(student, Grade.of(old), Grade.of(new)))
-        return found
+        book = self.gradebook()
+        pairs = [
+            (s, Grade.of(old), self._waiting(s)) for s, old in zip(book.students, book.results, strict=True)
+        ]
+        return [Change(s, old, Grade.of(new)) for s, old, new in pairs if new and Grade.of(new) != old]
+
+    def _waiting(self, student: Student) -> Result | None:
+        """What --regrade found of a student. Where it could not tell, a grade on the same basis stands."""
+        old, new = self.last(student.id), self.last(student.id, STAGED)
+        if new is None or (old and old.graded and not new.graded and old.basis == new.basis):
+            return None
+        return self._read(student.id, STAGED, "1")
 
     def accept(self) -> None:
-        """Let what --regrade found count. Where it could not tell, a grade on the same basis stands."""
-        staged = list(
-            self._all(
-                "SELECT number, submission, verdict, asked, checks FROM attempt WHERE standing = ?", STAGED
-            )
-        )
+        """Let what --regrade found count."""
+        found = [student.id for student in self.gradebook().students if self._waiting(student)]
+        query = "UPDATE attempt SET standing = ? WHERE standing = ? AND submission = ?"
         with self._at_once():
-            for number, submission, verdict, *basis in staged:
-                old = self.last(submission)
-                stands = verdict == "ungraded" and old is not None and old.basis == Basis(*basis)
-                self._base.execute(
-                    "UPDATE attempt SET standing = ? WHERE number = ?",
-                    (REFUSED if stands else COUNTS, number),
-                )
+            self._base.executemany(query, ((COUNTS, STAGED, id) for id in found))
             self._base.execute("UPDATE run SET holds = 1")
+        self.refuse()
 
     def refuse(self) -> None:
-        """Keep what --regrade found, and never count it."""
+        """Keep what --regrade found and has not come to count, and never count it."""
         with self._at_once():
             self._base.execute("UPDATE attempt SET standing = ? WHERE standing = ?", (REFUSED, STAGED))
 
@@ -362,8 +360,8 @@ class Journal:
 
     def result(self, student: Student) -> Result:
         """The student's grade; who has not been graded yet is `ungraded`, at NEVER."""
-        if row := self._row(student.id, COUNTS):
-            return rescored(row, self._demands())
+        if self._row(student.id, COUNTS):
+            return self._read(student.id, COUNTS)
         return _not_yet(student, self._demands())
 
     def layers(self) -> Iterator[tuple[str, str | None, tuple[Layer, ...]]]:
@@ -380,6 +378,10 @@ class Journal:
                     Layer(each["diff_id"], Size(**each["size"]), each["base"]) for each in json.loads(layers)
                 ),
             )
+
+    def _read(self, submission: str, standing: str, which: str = "holds") -> Result:
+        """The last attempt that has this standing, under the levels and points of the last run of `which`."""
+        return rescored(str(self._row(submission, standing)), self._demands(which))
 
     def _row(self, submission: str, standing: str) -> str | None:
         row = self._one(
@@ -413,9 +415,14 @@ class Results(Sequence[Result]):
         return self._journal.result(self._students[index])
 
 
-def _demands_of(assignment: Assignment) -> str:
+def _demands_of(assignment: Assignment) -> list[Demand]:
     named = titles(assignment)
-    return json.dumps([asdict(Demand(c.id, named[c.id], c.level, c.points)) for c in assignment.checks])
+    return [Demand(c.id, named[c.id], c.level, c.points) for c in assignment.checks]
+
+
+def _worth(demands: Sequence[Demand]) -> list[tuple[str, Level, float]]:
+    """What grades depend on: a title is in the language of its run."""
+    return [(demand.id, demand.level, demand.points) for demand in demands]
 
 
 def rescored(row: str, current: tuple[AssignmentRef, Sequence[Demand]]) -> Result:

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from .assignment import Assignment
 from .engine import Engine
-from .i18n import _
-from .model import Layer, Misuse, Result, Submission, Trouble
+from .model import Image, Misuse, Result, Submission, Trouble
 from .options import Options
-from .session import grade, ungraded
+from .session import HelperEnded, grade, ungraded
 from .warm import Warm
 
 HELD = 32  # images: what is shared by a class is in one of them
+LIKELY = 300_000_000  # bytes of an image, unpacked, as long as none has been seen
 PATIENCE_S = 120  # with an engine that does not answer
 
 
@@ -31,6 +31,7 @@ class Workplace:
     def __init__(self, run: str, assignment: Assignment, options: Options, disk: int) -> None:
         self.run, self.assignment = run, assignment
         self._warm = Warm(run=run, assignment=assignment)
+        self._renewing = threading.Lock()
         self._numbers = itertools.count(1)
         try:
             engine = Engine(run)
@@ -48,16 +49,29 @@ class Workplace:
         session = f"{self.run}.{next(self._numbers)}"
         with self._shelf.room():
             try:
-                result = grade(
-                    submission, self.assignment, self._options, self._warm, timeout=timeout, session=session
-                )
+                result = self._grade(submission, timeout, session)
             except Misuse as error:
                 return ungraded(submission, self.assignment, str(error))
-            if result.image and result.image.layers:
-                self._shelf.put(session, result.image.layers)
+            if result.image and result.image.id:
+                self._shelf.put(session, result.image)
         if result.verdict == "ungraded":
             self._await_engine()
         return result
+
+    def _grade(self, submission: Submission, timeout: float | None, session: str) -> Result:
+        warm = self._warm
+        try:
+            return grade(submission, self.assignment, self._options, warm, timeout=timeout, session=session)
+        except HelperEnded:  # killed for want of memory, perhaps: that costs nobody a grade
+            with self._renewing:
+                if warm.stopped:
+                    raise
+                if self._warm is warm:
+                    warm.close()
+                    self._warm = Warm(run=self.run, assignment=self.assignment)
+            return grade(
+                submission, self.assignment, self._options, self._warm, timeout=timeout, session=session
+            )
 
     def _await_engine(self) -> None:
         """Wait for an engine that is being restarted. Raises Trouble where it does not come back."""
@@ -74,22 +88,22 @@ class Workplace:
         """Give up what is under way."""
         self._warm.stop()
 
-    def close(self) -> None:
-        """Remove all that the run put on the engine. Raises Trouble."""
-        if not self._warm.close():
-            raise Trouble(_("The engine could not be cleaned up; the next run on this folder does it."))
+    def close(self) -> bool:
+        """Remove all that the run put on the engine; whether nothing is left."""
+        return self._warm.close()
 
 
 class Shelf:
     """Pulled images, the last HELD of them, held until they and those under way may take more than `limit` bytes.
 
-    An image under way is taken to be as large as the largest so far. Layers that images share count once.
+    An image under way is taken to be as large as the largest so far, the first ones as LIKELY. Layers that images
+    share count once.
     """
 
     def __init__(self, engine: Engine, limit: int) -> None:
         self._engine, self._limit = engine, limit
         self._changed = threading.Condition()
-        self._held: OrderedDict[str, tuple[Layer, ...]] = OrderedDict()
+        self._held: OrderedDict[str, Image] = OrderedDict()
         self._users: dict[int, int] = {}
         self._used = self._largest = self._under_way = 0
 
@@ -98,7 +112,9 @@ class Shelf:
         """Wait until there is room for one image more; one at a time always has it."""
         with self._changed:
             self._changed.wait_for(
-                lambda: not self._under_way or (self._under_way + 1) * self._largest <= self._limit
+                lambda: (
+                    not self._under_way or (self._under_way + 1) * (self._largest or LIKELY) <= self._limit
+                )
             )
             self._under_way += 1
         try:
@@ -108,12 +124,12 @@ class Shelf:
                 self._under_way -= 1
                 self._changed.notify_all()
 
-    def put(self, session: str, layers: tuple[Layer, ...]) -> None:
+    def put(self, session: str, image: Image) -> None:
         """Hold the image that bears the session's name."""
         with self._changed:
-            self._held[session] = layers
-            self._used += self._count(layers, 1)
-            self._largest = max(self._largest, sum(layer.size.unpacked or 0 for layer in layers))
+            self._held[session] = image
+            self._used += self._count(image, 1)
+            self._largest = max(self._largest, image.size.unpacked or 0)
             gone = []
             while len(self._held) > HELD or (
                 self._held and self._used + self._under_way * self._largest > self._limit
@@ -125,14 +141,18 @@ class Shelf:
             with contextlib.suppress(Trouble):  # the end of the run sweeps it
                 self._engine.disown(session=each)
 
-    def _count(self, layers: tuple[Layer, ...], by: int) -> int:
-        """The bytes of the layers that nobody else on the shelf has: one is stored for each chain below it."""
+    def _count(self, image: Image, by: int) -> int:
+        """The bytes of the layers that nobody else on the shelf has: one is stored for each chain below it. Where it
+        is not known which layer has how many, the image is counted as one."""
         chain, own = 0, 0
-        for layer in layers:
-            chain = hash((chain, layer.diff_id))
+        parts = [(layer.diff_id, layer.size.unpacked) for layer in image.layers]
+        if not parts or any(size is None for _diff_id, size in parts):
+            parts = [(str(image.id), image.size.unpacked)]
+        for diff_id, size in parts:
+            chain = hash((chain, diff_id))
             users = self._users.get(chain, 0)
             if max(users, users + by) == 1:
-                own += layer.size.unpacked or 0
+                own += size or 0
             self._users[chain] = users + by
             if not self._users[chain]:
                 del self._users[chain]

@@ -22,7 +22,7 @@ from grader.engine import LABEL
 
 from .support import course
 from .support.course import KINDS, batch, gradebook, grades, push, roster
-from .support.registry import Front, Registry, Tokens, sha256
+from .support.registry import Fault, Front, Registry, Tokens, sha256
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def _nothing_stays() -> Iterator[None]:
     api = docker.from_env().api
     before = on_the_engine(api)
     yield
-    assert on_the_engine(api) == before
+    assert not any(found - before[kind] for kind, found in on_the_engine(api).items())
 
 
 def on_the_engine(api: docker.APIClient) -> dict[str, set[str]]:
@@ -158,7 +158,7 @@ def test_another_assignment_is_refused_unless_all_are_graded_again(
 def test_a_killed_run_goes_on_where_it_stopped(registry: Registry, tmp_path: Path) -> None:
     pupils = course.course(registry, ["good", "root"] * 5)
     listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
-    run = subprocess.Popen([*course.GRADER, "batch", str(listed), "--out", str(out), "--jobs", "2"])
+    run = start(listed, out)
     wait_for(out, 3)
     everything = [run.pid, *descendants(run.pid)]
     for pid in everything:
@@ -180,13 +180,7 @@ def test_a_killed_run_goes_on_where_it_stopped(registry: Registry, tmp_path: Pat
 def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(registry: Registry, tmp_path: Path) -> None:
     pupils = course.course(registry, ["good"] * 8)
     listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
-    run = subprocess.Popen(
-        [*course.GRADER, "batch", str(listed), "--out", str(out), "--jobs", "2"],
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background job, which a test run may be, ignores it, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
-    )
+    run = start(listed, out)
     wait_for(out, 2)
     run.send_signal(signal.SIGINT)
     _out, said = run.communicate(timeout=20)
@@ -212,23 +206,77 @@ def test_two_runs_on_one_folder_do_not_meet(registry: Registry, tmp_path: Path) 
     assert first.wait(60) == 0
 
 
-def test_what_could_not_be_told_is_blank_and_graded_when_asked_for(tmp_path: Path) -> None:
+CRASHES = '''
+import os, pathlib, signal
+
+def test_crashes(submission):
+    """It ends whoever looks at s002, as long as it is told to."""
+    if submission.id == "s002" and (pathlib.Path(__file__).parent / "crash").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+def test_whoever_could_not_be_graded_costs_nobody_else_and_is_graded_when_asked_for(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """A registry that is gone, a check that crashes, a submission that hangs beyond its time; and a good one."""
     with Registry() as gone:
-        pupils = course.course(gone, ["good"])
+        away = course.course(gone, ["good"])
+    pupils = [*away, *course.course(registry, ["good"] * 4)[1:]]
+    push(registry, "s003/zero-to-hero", "hangs", "s003")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text(CRASHES)
+    (own / "crash").touch()
+    asked = changed(tmp_path / "tp.yaml")
+    asked.write_text(asked.read_text() + "extra: own\n")
+    asked.write_text(asked.read_text().replace("checks:\n", "checks:\n  crashes: {level: required}\n", 1))
     listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
 
-    ran = batch(listed, out, "--timeout", "8")
+    ran = batch(listed, out, "--timeout", "8", "--assignment", str(asked))
 
-    assert ran.returncode == 3
-    assert grades(out) == {"s000": ("ungraded", "")}
+    assert ran.returncode == 3, ran.stderr
+    blank = ("ungraded", "")
+    assert grades(out) == {"s000": blank, "s001": ("passed", "20"), "s002": blank, "s003": blank}
     assert "--retry-errors" in ran.stdout
-    assert gone.address in ran.stdout  # it says why
+    for why in (gone.address, "ended unexpectedly", "deadline"):
+        assert why in ran.stdout
 
+    (own / "crash").unlink()
+    push(registry, "s003/zero-to-hero", "good", "s003")
     with Registry(port=int(gone.address.rpartition(":")[2])) as back:
         course.course(back, ["good"])
-        ran = batch(listed, out, "--retry-errors")
+        ran = batch(listed, out, "--retry-errors", "--assignment", str(asked))
     assert ran.returncode == 0, ran.stderr
-    assert grades(out) == {"s000": ("passed", "20")}
+    assert grades(out) == dict.fromkeys(grades(out), ("passed", "20"))
+
+
+def test_a_helper_that_is_killed_is_replaced(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good", "root"] * 4)
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    run = start(listed, out)
+    wait_for(out, 2)
+    os.kill(descendants(run.pid)[0], signal.SIGKILL)
+    _said, why = run.communicate(timeout=60)
+    assert run.returncode == 0, why
+    assert grades(out) == {p.id: p.grade for p in pupils}
+
+
+def test_ctrl_c_waits_for_no_registry(registry: Registry, tmp_path: Path) -> None:
+    with Front(registry) as front:
+        pupils = course.course(registry, ["good"], host=front.address)
+        listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+        assert batch(listed, out).returncode == 0
+        front.faults.append(Fault("manifests", times=None, hang=30))
+        run = start(listed, out)
+        asked = len(front.seen)
+        while len(front.seen) == asked:
+            time.sleep(0.1)
+        began = time.monotonic()
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=20)
+        assert run.returncode == 130
+        assert time.monotonic() - began < 5
 
 
 def test_an_unpublished_image_fails_as_it_does_alone(tmp_path: Path) -> None:
@@ -407,6 +455,17 @@ def copies(out: Path) -> list[tuple[list[str], str | None, list[str]]]:
 
 def diff_id(layer: bytes) -> str:
     return sha256(gzip.decompress(layer))
+
+
+def start(listed: Path, out: Path) -> subprocess.Popen[str]:
+    """`grader batch`, two at a time, as a shell in the foreground starts it: a background job ignores Ctrl-C."""
+    return subprocess.Popen(
+        [*course.GRADER, "batch", str(listed), "--out", str(out), "--jobs", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
 
 
 def wait_for(out: Path, count: int, seconds: float = 60) -> None:

@@ -39,7 +39,7 @@ def line(tally: Tally) -> str:
         parts.append(_("kept {count}").format(count=tally.kept))
     if tally.graded:
         parts.append(_("{rate:.1f}/s").format(rate=tally.rate))
-    if tally.left is not None and tally.done < tally.total:
+    if tally.left is not None and tally.pending:
         parts.append(_("{time} left").format(time=clock(tally.left)))
     return "  ".join(parts)
 
@@ -81,10 +81,11 @@ class Terminal:
             self._tell(line(tally))
 
     def rescored(self, changes: Sequence[Change]) -> None:
-        self._tell(_("Other levels or points, {count} grades change:").format(count=len(changes)))
-        self._tell(*listed(changes))
+        self._tell(
+            _("Other levels or points, {count} grades change:").format(count=len(changes)), *listed(changes)
+        )
 
-    def replace(self, changes: Sequence[Change]) -> bool:
+    def replace(self, changes: Sequence[Change]) -> bool | None:
         self._live.stop()
         self._tell(_("Graded again, {count} grades change:").format(count=len(changes)), *listed(changes))
         if self._yes or not changes:
@@ -92,7 +93,7 @@ class Terminal:
         if self._console.is_terminal and sys.stdin.isatty():
             return click.confirm(_("Replace them?"), err=True)
         self._tell(_("None is replaced yet: give the same command with --yes to do it."))
-        return False
+        return None
 
     def interrupted(self) -> str:
         """What is done, and how to go on."""
@@ -116,16 +117,18 @@ def summary(ended: Ended, folder: Path) -> Iterator[str]:
         ungraded=count["ungraded"],
     )
     if ended.tally.unseen:
-        text = _("{count} of them could not be looked up again; their grades stand.")
+        text = _("{count} of them could not be found again; their grades stand.")
         yield text.format(count=ended.tally.unseen)
-    if count["ungraded"]:
-        ungraded = (r for r in ended.book.results if r.verdict == "ungraded")
+    if ended.blank:
+        ungraded = (r for r in ended.book.results if not r.graded)
         for result in islice(ungraded, FEW):
             why = next((words.line(c.message) for c in words.troubles(result)), "")
             yield f"  {words.line(result.submission.id)}: {why}"
-        if count["ungraded"] > FEW:
+        if ended.blank > FEW:
             yield "  …"
         yield _("Nobody gets a zero for that: give the same command with --retry-errors to grade them.")
+    if not ended.clean:
+        yield _("The engine could not be cleaned up; the next run on this folder does it.")
     yield _("See {report} and {gradebook}.").format(
         report=folder / "report.html", gradebook=folder / "gradebook.csv"
     )

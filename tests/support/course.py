@@ -76,14 +76,18 @@ def push(
     base: bytes | None = None,
     more: Sequence[bytes] = (),
 ) -> str:
-    """Store an image of `kind` that is not like any other of a different `own`, with `more` layers on its base; its
-    digest."""
+    """Store an image of `kind` (one of KINDS, or `hangs`), unlike any other of a different `own`, with `more` layers
+    on its base; its digest."""
     greeting = "hello" if kind == "another-greeting" else "from zero to hero"
     site = archive({"www/index.html": f"{greeting}\n", "www/health": HEALTH, "www/own": own})
     probe = ["CMD", "/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:5000/health"]
-    serve = ["/bin/busybox", "httpd", "-f", "-p", "5000", "-h", "/www"]
+    commands = {
+        "nothing-runs": ["false"],
+        "hangs": ["nc", "-ll", "-p", "5000", "-e", "/bin/busybox", "sleep", "99"],
+    }
+    serve = ["httpd", "-f", "-p", "5000", "-h", "/www"]
     config: dict[str, Any] = {
-        "Cmd": ["/bin/busybox", "false"] if kind == "nothing-runs" else serve,
+        "Cmd": ["/bin/busybox", *commands.get(kind, serve)],
         "ExposedPorts": {"5000/tcp": {}},
         "StopSignal": "SIGKILL",
     }

@@ -36,7 +36,9 @@ class Engine:
         program = shutil.which("dockerd")
         assert program, "dockerd is not installed, and these tests restart one"
         assert os.geteuid() == 0, "these tests start an engine, which takes root"
-        self._folder = Path(tempfile.mkdtemp(prefix="engine-"))
+        # It names containerd's namespaces, where `_` may neither begin a word nor stand twice: not mkdtemp's.
+        self._folder = Path(tempfile.gettempdir(), f"engine-{os.urandom(4).hex()}")
+        self._folder.mkdir()
         name, self._bridge = self._folder.name, f"gr{self._folder.name[-8:]}"
         self.data, self.host = self._folder / "data", f"unix://{self._folder}/docker.sock"
         self.data.mkdir()

@@ -1,0 +1,303 @@
+"""What a class run makes of the journal: who is graded, whose grade changes, and what is never lost.
+
+The results are written by hand, so that each can be had when it is wanted; that real ones come to the same is
+test_batch's to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grader import assignment, batch, course
+from grader.batch import Mode, Tally
+from grader.course import Plan
+from grader.model import Misuse, Outcome, Result, Student, Submission, Trouble
+from grader.roster import Roster
+from grader.session import ungraded
+from grader.store import Change, Grade, Journal
+
+from .support.results import PUBLISHED
+
+ASKED = assignment.load()
+
+
+class Class:
+    """A class whose images, results and registry are what is said of them; it is its own terminal."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
+        self.folder, self.ids = folder, list(ids)
+        self.results: dict[str, Result] = {}
+        self.named: dict[str, str | None] = dict.fromkeys(ids, "sha256:" + "1" * 64)
+        self.asked = ASKED
+        self.graded: list[str] = []
+        self.changes: list[Change] = []
+        self.answer: bool | None = True
+        self.slots = 2
+        monkeypatch.setattr(course, "_place", lambda *_: self)
+        monkeypatch.setattr(course, "lookup", lambda *_: self._lookup)
+        monkeypatch.setattr(batch, "AGAIN_S", ())
+
+    def run(self, mode: Mode = "resume") -> course.Ended:
+        """One run; `graded` is then who was graded, `changes` what was told."""
+        self.graded, self.changes = [], []
+        students = tuple(Student(id, f"ghcr.io/{id}/x:v1.0", columns={"id": id}) for id in self.ids)
+        with course.graded(
+            self.folder, Roster(("id",), students), self.asked, Plan(2, 10**9, mode), self
+        ) as ended:
+            return ended
+
+    def scores(self) -> dict[str, float | None]:
+        with closing(Journal(self.folder)) as journal:
+            book = journal.gradebook()
+            return {s.id: r.score for s, r in zip(book.students, book.results, strict=True)}
+
+    def _lookup(self, target: str, _known: str | None) -> str | None:
+        found = self.named[target.split("/")[1]]
+        if found == "unreachable":
+            raise Trouble("no answer")
+        return found
+
+    # --- a place ---
+
+    def submit(self, submission: Submission) -> Future[Result]:
+        self.graded.append(submission.id)
+        future: Future[Result] = Future()
+        future.set_result(
+            replace(self.results.get(submission.id, self.passed(submission.id)), submission=submission)
+        )
+        return future
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> Sequence[str]:
+        return []
+
+    # --- a view ---
+
+    def progress(self, tally: Tally) -> None:
+        pass
+
+    def rescored(self, changes: Sequence[Change]) -> None:
+        self.changes = list(changes)
+
+    def replace(self, changes: Sequence[Change]) -> bool | None:
+        self.changes = list(changes)
+        return self.answer
+
+    # --- results ---
+
+    def passed(self, id: str, **statuses: str) -> Result:
+        """20 of 20, but for the checks told otherwise."""
+        assert PUBLISHED.image
+        image = replace(PUBLISHED.image, digest=self.named[id])
+        checks = tuple(_other(check, statuses.get(check.id.replace("-", "_"))) for check in PUBLISHED.checks)
+        verdict, score, best = assignment.score(checks)
+        return replace(PUBLISHED, image=image, checks=checks, verdict=verdict, score=score, max_score=best)
+
+
+def _other(check: Outcome, status: str | None) -> Outcome:
+    if status is None:
+        return check
+    return replace(check, status=status, points=0, message="as told")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Class:
+    return Class(tmp_path / "tp", monkeypatch, "ann", "ben")
+
+
+def lost(folder: Class, id: str) -> Result:
+    return ungraded(Submission(id, f"ghcr.io/{id}/x:v1.0", "image"), ASKED, "the registry is down")
+
+
+def other_demands() -> assignment.Assignment:
+    """An assignment that asks for something else."""
+    return replace(ASKED, port=8000, digest="sha256:" + "8" * 64)
+
+
+def test_a_second_run_grades_only_whom_it_must(tp: Class) -> None:
+    tp.run()
+    tp.named["ben"] = "sha256:" + "2" * 64  # pushed again
+    tp.ids.append("cat")
+    tp.named["cat"] = None
+    tp.run()
+    assert sorted(tp.graded) == ["ben", "cat"]
+
+
+@pytest.mark.parametrize("now", [None, "unreachable"])
+def test_a_grade_outlives_its_image(tp: Class, now: str | None) -> None:
+    tp.run()
+    tp.named["ann"] = now
+    tp.results["ann"] = tp.passed("ben", published="failed")
+    ended = tp.run()
+    assert tp.graded == []
+    assert tp.scores()["ann"] == 20
+    assert ended.tally.unseen == 1
+
+
+def test_who_has_no_grade_gets_one_by_the_same_command(tp: Class) -> None:
+    tp.results["ann"] = lost(tp, "ann")
+    assert tp.run().blank == 1
+    del tp.results["ann"]
+    assert tp.run().blank == 0
+    assert tp.graded == ["ann"]
+
+
+def test_retry_errors_looks_at_nobody_else(tp: Class) -> None:
+    tp.results["ann"] = lost(tp, "ann")
+    tp.run()
+    del tp.results["ann"]
+    tp.named["ben"] = "sha256:" + "2" * 64
+    tp.run("retry-errors")
+    assert tp.graded == ["ann"]
+
+
+def test_a_withheld_score_is_no_grade(tp: Class) -> None:
+    bonus = tuple(replace(c, points=2) if c.id == "latest-tag" else c for c in ASKED.checks)
+    tp.asked = replace(ASKED, checks=bonus)
+    found = tp.passed("ann", latest_tag="error")
+    checks = tuple(replace(c, max_points=2) if c.id == "latest-tag" else c for c in found.checks)
+    tp.results["ann"] = replace(found, checks=checks, score=None)
+    assert tp.run().blank == 1
+    del tp.results["ann"]
+    tp.run("retry-errors")
+    assert tp.graded == ["ann"]
+
+
+def test_other_points_grade_nobody_again_even_if_a_tag_has_moved(tp: Class) -> None:
+    tp.run()
+    tp.named["ben"] = "sha256:" + "2" * 64
+    tp.asked = replace(ASKED, checks=tuple(replace(c, points=2 * c.points) for c in ASKED.checks))
+    tp.run()
+    assert tp.graded == []
+    assert [(c.old.score, c.new.score) for c in tp.changes] == [(20, 40), (20, 40)]
+
+
+def test_what_other_levels_leave_without_a_grade_is_graded(tp: Class) -> None:
+    tp.results["ann"] = tp.passed("ann", graceful_stop="error")
+    assert tp.run().blank == 0
+    del tp.results["ann"]
+    stricter = (replace(c, level="required") if c.id == "graceful-stop" else c for c in ASKED.checks)
+    tp.asked = replace(ASKED, checks=tuple(stricter))
+    tp.run()
+    assert tp.graded == ["ann"]
+    assert tp.scores() == {"ann": 20, "ben": 20}
+
+
+def test_a_title_in_another_language_is_no_other_demand(tp: Class) -> None:
+    from grader import i18n
+
+    tp.run()
+    i18n.use("fr")
+    try:
+        with closing(Journal(tp.folder)) as journal:
+            assert journal.demands(ASKED)
+    finally:
+        i18n.use("en")
+
+
+def test_another_assignment_is_refused_but_not_for_who_has_left(tp: Class) -> None:
+    tp.run()
+    tp.asked = other_demands()
+    with pytest.raises(Misuse, match=r"^2 submissions .* another assignment"):
+        tp.run()
+    tp.ids.remove("ben")
+    tp.run("regrade")
+    tp.ids.append("cat")
+    tp.named["cat"] = "sha256:" + "3" * 64
+    tp.run()
+    assert tp.graded == ["cat"]
+
+
+def test_regrade_shows_what_drops_before_it_replaces_anything(tp: Class) -> None:
+    tp.run()
+    tp.results["ann"] = tp.passed("ann", size="failed")
+    tp.answer = None
+    tp.run("regrade")
+    assert sorted(tp.graded) == ["ann", "ben"]
+    assert [(c.student.id, c.old.score, c.new.score, c.drops) for c in tp.changes] == [("ann", 20, 17, True)]
+    assert tp.scores()["ann"] == 20
+
+    tp.answer = True  # --yes, given later: what was found is not sought again
+    tp.run("regrade")
+    assert tp.graded == []
+    assert tp.scores()["ann"] == 17
+
+
+def test_what_was_refused_never_counts_and_is_graded_again_when_asked_again(tp: Class) -> None:
+    tp.run()
+    tp.results["ann"] = tp.passed("ann", size="failed")
+    tp.answer = False
+    tp.run("regrade")
+    tp.run()
+    assert tp.scores()["ann"] == 20
+    del tp.results["ann"]
+    tp.answer = True
+    tp.run("regrade")
+    assert sorted(tp.graded) == ["ann", "ben"]
+    assert tp.scores()["ann"] == 20
+
+
+def test_what_waited_is_of_the_past_once_another_run_has_graded(tp: Class) -> None:
+    tp.run()
+    tp.results["ann"] = tp.passed("ann", size="failed")
+    tp.answer = None
+    tp.run("regrade")
+    tp.named["ann"] = "sha256:" + "2" * 64
+    tp.results["ann"] = tp.passed("ann", greeting="failed")
+    tp.run()
+    assert tp.scores()["ann"] == 15
+    tp.answer = True
+    tp.run("regrade")
+    assert sorted(tp.graded) == ["ann", "ben"]
+    assert tp.scores()["ann"] == 15
+
+
+def test_regrade_keeps_a_grade_where_it_could_not_tell(tp: Class) -> None:
+    tp.run()
+    tp.results["ann"] = lost(tp, "ann")
+    tp.run("regrade")
+    assert tp.changes == []
+    assert tp.scores()["ann"] == 20
+
+
+def test_by_another_assignment_a_grade_that_cannot_be_found_again_is_shown_as_lost(tp: Class) -> None:
+    tp.run()
+    tp.asked, tp.results["ann"] = other_demands(), lost(tp, "ann")
+    tp.answer = None
+    tp.run("regrade")
+    assert [(c.student.id, c.new.score, c.drops) for c in tp.changes] == [("ann", None, True)]
+    assert tp.scores()["ann"] == 20
+    tp.answer = True
+    del tp.results["ann"]
+    tp.run("regrade")
+    assert tp.graded == ["ann"]  # it had nothing to wait for
+    assert tp.scores() == {"ann": 20, "ben": 20}
+
+
+def test_what_took_long_to_fail_is_not_tried_again_unasked(
+    tp: Class, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "AGAIN_S", (0.0, 0.0))
+    tp.results["ann"] = replace(lost(tp, "ann"), duration=1.0)
+    tp.results["ben"] = replace(lost(tp, "ben"), duration=1500.0)
+    tp.run()
+    assert sorted(tp.graded) == ["ann", "ann", "ann", "ben"]
+
+
+def test_the_time_left_is_that_of_what_is_still_to_be_graded() -> None:
+    tally = Tally(10_000, kept=9_900, passed=1, pending=99)
+    tally.began -= 10
+    assert tally.rate == pytest.approx(0.1, rel=0.01)
+    assert tally.left == pytest.approx(990, rel=0.01)
+
+
+def test_a_grade_is_of_its_score_and_verdict() -> None:
+    assert Grade.of(PUBLISHED) == Grade("passed", 20.0, 20.0)
