@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .model import AssignmentRef, Level, Misuse, Outcome, Verdict
+from .reference import MalformedReference, Reference
 from .text import one_line
 
 HERE = Path(__file__).parent
@@ -79,7 +80,8 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A lab. `digest` is of the file's bytes; `extra` is a folder of further pytest checks."""
+    """A lab. `digest` is of the file's bytes; `extra` is a folder of further pytest checks; `starter` names the images
+    that were handed out."""
 
     id: str
     title: str
@@ -91,6 +93,7 @@ class Assignment:
     run: Run = Run()
     timeouts: Timeouts = Timeouts()
     extra: Path | None = None
+    starter: tuple[str, ...] = ()
 
     @property
     def ref(self) -> AssignmentRef:
@@ -130,6 +133,7 @@ def load(path: Path = DEFAULT) -> Assignment:
         run=Run(**run),
         timeouts=Timeouts(**data.get("timeouts", {})),
         extra=extra,
+        starter=_starter(data),
         **{key: data[key] for key in ("image", "platform", "port") if key in data},
     )
 
@@ -162,7 +166,7 @@ def _validate(data: Any, path: Path) -> None:
     errors = sorted(validator.iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
     mistakes = [f"{_place(e.absolute_path)}: {_mistake(e)}" for e in errors]
     if not errors:
-        mistakes = list(_bad_patterns(data["checks"]))
+        mistakes = [*_bad_patterns(data["checks"]), *_bad_references(_starter(data))]
     if mistakes:
         raise Misuse("\n".join(f"{path}: {m}" for m in mistakes))
 
@@ -175,6 +179,19 @@ def _bad_patterns(checks: Mapping[str, Any]) -> Iterator[str]:
                 re.compile(expect.get("text", ""))
         except re.error as error:
             yield f"checks.{key}.expect.text: not a regular expression: {error}"
+
+
+def _bad_references(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            Reference.parse(name)
+        except MalformedReference as error:
+            yield f"starter: {error}"
+
+
+def _starter(data: Mapping[str, Any]) -> tuple[str, ...]:
+    given = data.get("starter", [])
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _place(parts: Iterable[str | int]) -> str:

@@ -83,6 +83,9 @@ class Report(click.ParamType[tuple[str, Path | None]]):
             return form, None
         if not path:
             self.fail(f"{form}= needs a path", param, ctx)
+        out = ctx.params.get("folder")  # a class run makes it, and asks of it that it can be written
+        if out and not out.exists() and Path(path).parent.absolute() == out.absolute():
+            return form, Path(path)
         try:
             _try_to_write(Path(path))
         except OSError as error:
@@ -106,14 +109,22 @@ def _write(reports: Sequence[tuple[str, Path | None]], results: Sequence[Result]
                 path.write_text(render(form, results, to_file=True), "utf-8")
             else:
                 _print(render(form, results))
-            if form == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
-                from .report.github import append_summary
-
-                append_summary(results, Path(summary))
+            _summarise(form, results)
         except BrokenPipeError:
             raise
         except OSError as error:  # a full disk costs the report, not the grade
             _say(f"cannot write the {form} report: {error}", MISUSE)
+
+
+def _summarise(form: str, results: Sequence[Result]) -> None:
+    """In a job of GitHub's, the annotations come with a step summary."""
+    if form == "github" and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        from .report.github import append_summary
+
+        try:
+            append_summary(results, Path(summary))
+        except OSError as error:
+            _say(f"cannot write the step summary: {error}", MISUSE)
 
 
 def _print(text: str) -> None:
@@ -250,6 +261,7 @@ class Bytes(click.ParamType[int]):
 @main.command()
 @click.argument("roster_file", metavar="ROSTER", type=click.Path(path_type=Path))
 @click.option("--out", "folder", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+              is_eager=True,  # known when --report is looked at
               help="Where the journal, the gradebook, the report and the feedback go.")  # fmt: skip
 @_assignment
 @click.option("--jobs", type=click.IntRange(1, 64), default=lambda: 2 * (os.cpu_count() or 2), metavar="N",
@@ -276,6 +288,7 @@ def batch(roster_file: Path, folder: Path, assignment_file: Path, jobs: int, dis
     from .batch import Mode
     from .course import Plan, graded
     from .options import Options
+    from .report import moodle
     from .report.course import Terminal, summary
 
     if regrade and retry_errors:
@@ -283,6 +296,9 @@ def batch(roster_file: Path, folder: Path, assignment_file: Path, jobs: int, dis
     i18n.use(lang)
     asked = assignment.load(assignment_file)
     listed = roster.load(roster_file, asked)
+    for form, path in reports:
+        if form == "moodle":
+            moodle.check(_worksheet(path), listed.columns, listed.students)
     mode: Mode = "regrade" if regrade else "retry-errors" if retry_errors else "resume"
     options = Options(credentials=credentials, lang=lang, runtime=runtime)
     plan = Plan(jobs, disk, mode, options, timeout, dask)
@@ -319,13 +335,20 @@ def report(folder: Path, reports: Any, lang: str) -> int:
     return PASSED
 
 
+def _worksheet(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Misuse(f"cannot read the Moodle worksheet {path}: {error.strerror}") from None
+
+
 def _write_class(reports: Sequence[tuple[str, Path | None]], book: Gradebook) -> None:
     from .folder import aside
     from .report import moodle, render_class
 
     for form, path in reports:
         if form == "moodle" and path:
-            filled, notes = moodle.fill(path.read_bytes(), book)
+            filled, notes = moodle.fill(_worksheet(path), book)
             aside(path, filled)
             for note in notes:
                 _say(note, PASSED)
@@ -333,6 +356,7 @@ def _write_class(reports: Sequence[tuple[str, Path | None]], book: Gradebook) ->
             aside(path, [render_class(form, book)])
         else:
             _print(render_class(form, book))
+        _summarise(form, book.results)
 
 
 # --- the catalogue, and this machine ----------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from . import folder as outputs
+from . import starter
 from .assignment import Assignment
 from .batch import Batch, Mode, Tally
 from .case import stored_login
@@ -129,6 +130,7 @@ def _decide(journal: Journal, view: View) -> None:
 def _run(
     run: str, journal: Journal, basis: Basis, roster: Roster, assignment: Assignment, plan: Plan, view: View
 ) -> Tally:
+    starter.remember(journal, assignment, plan.options)
     left = tuple(s for s in journal.unswept() if s != run)
     place = _place(run, assignment, plan, left)
     batch = Batch(run, journal, basis, plan.mode, place.slots, lookup(assignment, plan.options))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,7 @@ FAILING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a disk: whoever gave the
 
 def book_of(journal: Journal) -> Gradebook:
     """The class as it stands, with what its submissions share."""
-    return replace(journal.gradebook(), shared=copies.shared(journal.layers()))
+    return replace(journal.gradebook(), shared=copies.shared(journal.layers(), journal.starter()))
 
 
 def write(folder: Path, book: Gradebook) -> None:
@@ -31,10 +34,46 @@ def write(folder: Path, book: Gradebook) -> None:
         "junit.xml": junit.stream(book.results),
         "report.html": [html.render_class(book)],
     }
+    _tidy(folder, files, book)
     for name, text in files.items():
         aside(folder / name, text)
     for result in book.results:
-        aside(folder / "feedback" / f"{feedback_name(result.submission.id)}.md", [markdown.render([result])])
+        aside(folder / _feedback(result.submission.id), [markdown.render([result])])
+
+
+def _feedback(id: str) -> Path:
+    return Path("feedback", f"{feedback_name(id)}.md")
+
+
+def _tidy(folder: Path, files: Iterable[str], book: Gradebook) -> None:
+    """Remove what former writes left: the feedback of who has left the class, and what was killed half-way. Nothing
+    else, for the folder is the instructor's; and before anything is written, as a disk may take `Ann.md` for `ann.md`.
+    """
+    with contextlib.suppress(OSError):  # a file too many is no reason to leave out the others
+        for path in (
+            *(folder / _feedback(id) for id in book.former),
+            *_halves(folder, "|".join(map(re.escape, files))),
+            *_halves(folder / "feedback", r".+\.md"),
+        ):
+            path.unlink(missing_ok=True)
+
+
+def _halves(folder: Path, names: str) -> Iterator[Path]:
+    """What `aside` made for files of these names, and nobody is writing any more: who is killed loses the lock."""
+    ours = re.compile(rf"\.(?:{names})\.[a-z0-9_]{{8}}")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if ours.fullmatch(path.name) and path.is_file() and not path.is_symlink() and _free(path):
+            yield path
+
+
+def _free(path: Path) -> bool:
+    """Whether no process has the file locked."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 def aside(path: Path, content: Iterable[str] | bytes) -> None:
@@ -45,6 +84,8 @@ def aside(path: Path, content: Iterable[str] | bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
+                with contextlib.suppress(OSError):  # not every disk has locks
+                    fcntl.flock(file, fcntl.LOCK_EX)  # until it is written or its writer killed: see _halves
                 pieces = [content] if isinstance(content, bytes) else (each.encode() for each in content)
                 file.writelines(pieces)
             Path(name).chmod(0o644)

@@ -13,6 +13,9 @@ Verdict = Literal["passed", "failed", "ungraded"]
 
 LEVELS: tuple[Level, ...] = ("required", "bonus", "advice")
 STATUSES: tuple[Status, ...] = ("passed", "failed", "blocked", "skipped", "error")
+# When a student was graded who has not been yet. The frozen JSON shape asks for a time: this one is valid, nobody takes
+# it for a real one, and it sorts before all of them. No report for people shows it.
+NEVER = "1970-01-01T00:00:00Z"
 
 
 class GraderError(Exception):
@@ -181,7 +184,8 @@ class Shared:
 
 @dataclass(frozen=True)
 class Gradebook:
-    """A class and its results: one for each student of the roster, in its order. `columns` are the roster's.
+    """A class and its results: one for each student of the roster, in its order. `columns` are the roster's; `former`
+    are the ids of those who were on it before.
 
     Who has not been graded yet has a result as well: `ungraded`, every check `error`.
     """
@@ -190,3 +194,4 @@ class Gradebook:
     students: Sequence[Student]
     results: Sequence[Result]
     shared: tuple[Shared, ...] = ()
+    former: tuple[str, ...] = ()

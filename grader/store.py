@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from .assignment import CHECKS, Assignment, score
 from .catalogue import titles
 from .i18n import _
 from .model import (
+    NEVER,
     AssignmentRef,
     Gradebook,
     Layer,
@@ -39,7 +40,6 @@ from .report import json_
 
 NAME = "journal.sqlite"
 VERSION = 1
-NEVER = "1970-01-01T00:00:00Z"
 SCHEMA = """
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, session TEXT NOT NULL, started_at TEXT NOT NULL, assignment TEXT NOT NULL,
@@ -47,6 +47,8 @@ CREATE TABLE run (
 CREATE TABLE student (
     position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, target TEXT NOT NULL, name TEXT NOT NULL,
     email TEXT NOT NULL, cells TEXT NOT NULL);
+CREATE TABLE listed (id TEXT PRIMARY KEY);
+CREATE TABLE starter (reference TEXT PRIMARY KEY, diff_ids TEXT NOT NULL);
 CREATE TABLE attempt (
     number INTEGER PRIMARY KEY, submission TEXT NOT NULL, digest TEXT, assignment TEXT NOT NULL,
     asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, errors INTEGER NOT NULL, standing TEXT NOT NULL,
@@ -80,6 +82,7 @@ class Basis:
         content: dict[str, Any] = asdict(replace(assignment, digest="", title="", image=None, extra=None))
         for check in content["checks"]:
             del check["level"], check["points"], check["title"]
+        del content["starter"]  # tells what is shared, and nothing of a grade
         content["checks"] = sorted(content["checks"], key=lambda check: str(check["id"]))
         folders = [CHECKS, *([assignment.extra] if assignment.extra else [])]
         files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
@@ -239,6 +242,22 @@ class Journal:
             )
             self._base.execute("DELETE FROM student")
             self._base.executemany("INSERT INTO student VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._base.execute("INSERT OR IGNORE INTO listed SELECT id FROM student")
+
+    def hand_out(self, asked: Sequence[str], found: Mapping[str, Sequence[str]]) -> None:
+        """The starter images are these from now on; `found` has the diff IDs of those that could be looked up."""
+        rows = ((name, json.dumps(list(diff_ids))) for name, diff_ids in found.items())
+        with self._at_once():
+            self._base.execute(
+                "DELETE FROM starter WHERE reference NOT IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(asked)),),
+            )
+            self._base.executemany("INSERT OR REPLACE INTO starter VALUES (?, ?)", rows)
+
+    def starter(self) -> frozenset[str]:
+        """The diff IDs of what was handed out."""
+        rows = self._all("SELECT diff_ids FROM starter")
+        return frozenset(diff_id for (row,) in rows for diff_id in json.loads(row))
 
     def demands(self, assignment: Assignment) -> bool:
         """Whether the class is graded by these levels and points already, or not graded at all."""
@@ -331,7 +350,13 @@ class Journal:
                 "SELECT id, target, name, email, cells FROM student ORDER BY position"
             )
         ]
-        return Gradebook(tuple(json.loads(row[0])), students, Results(self, students))
+        former = self._all("SELECT id FROM listed EXCEPT SELECT id FROM student")
+        return Gradebook(
+            columns=tuple(json.loads(row[0])),
+            students=students,
+            results=Results(self, students),
+            former=tuple(id for (id,) in former),
+        )
 
     def result(self, student: Student) -> Result:
         """The student's grade; who has not been graded yet is `ungraded`, at NEVER."""

@@ -12,6 +12,7 @@ import yaml
 from grader import assignment
 from grader.assignment import DEFAULT, SCHEMA, load, score, size_in_bytes
 from grader.model import Misuse, Outcome, Status
+from grader.store import Basis
 
 
 def written(folder: Path, text: str) -> Path:
@@ -86,6 +87,11 @@ def test_another_labs_routes_are_yaml_alone(tmp_path: Path) -> None:
             "port: 99999 is greater than the maximum of 65535",
         ),
         (MINIMAL + "  build: {level: bonus}\nextra: nowhere\n", "extra: there is no folder"),
+        (MINIMAL + "  build: {level: bonus}\nstarter: 7\n", "starter: 7 must be of type string or array"),
+        (
+            MINIMAL + "  build: {level: bonus}\nstarter: [ghcr.io/Me/x]\n",
+            "starter: 'ghcr.io/Me/x' is not an image",
+        ),
         (
             MINIMAL + "  build: {level: bonus}\ntimeouts: {start: soon}\n",
             'timeouts.start: "soon" must be of type',
@@ -107,6 +113,23 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_misuse(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="cannot read the assignment"):
         load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("ghcr.io/me/start:v1", ("ghcr.io/me/start:v1",)),
+        ("[ghcr.io/me/a, b]", ("ghcr.io/me/a", "b")),
+    ],
+)
+def test_a_starter_is_one_image_or_several_and_no_grade_depends_on_it(
+    tmp_path: Path, given: str, named: tuple[str, ...]
+) -> None:
+    without = load(written(tmp_path, MINIMAL + "  build: {level: bonus}\n"))
+    lab = load(written(tmp_path, MINIMAL + f"  build: {{level: bonus}}\nstarter: {given}\n"))
+
+    assert (without.starter, lab.starter) == ((), named)
+    assert Basis.of(lab) == Basis.of(without)
 
 
 def test_sizes_are_decimal_unless_they_say_otherwise() -> None:

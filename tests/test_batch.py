@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -306,20 +307,67 @@ def test_a_report_is_made_from_the_journal_alone(registry: Registry, tmp_path: P
     assert [json.loads(line)["verdict"] for line in ran.stdout.splitlines()] == ["passed", "failed"]
 
 
+def test_the_reports_asked_for_are_made_of_the_run(registry: Registry, tmp_path: Path) -> None:
+    pupils = course.course(registry, ["good", "root"])
+    listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
+    sheet, canvas, summary = tmp_path / "moodle.csv", out / "canvas.csv", tmp_path / "summary.md"
+    sheet.write_text(
+        "Identifier,Full name,Grade,Maximum grade,Feedback comments\nP1,S000,,20.00,\nP2,S001,,20.00,\n"
+    )
+
+    reports = ("--report", f"moodle={sheet}", "--report", f"canvas={canvas}", "--report", "github")
+
+    ran = batch(listed, out, *reports, environ={"GITHUB_STEP_SUMMARY": str(summary)})
+
+    assert ran.returncode == 0, ran.stderr
+    assert [line.split(",")[2] for line in sheet.read_text("utf-8").splitlines()] == [
+        "Grade",
+        "20.00",
+        "17.00",
+    ]
+    assert [line.rpartition(",")[2] for line in canvas.read_text("utf-8").splitlines()[2:]] == ["20", "17"]
+    assert summary.read_text("utf-8").startswith("# 2 submissions\n")
+    assert "::notice title=passed 20/20::" in ran.stdout
+
+
 def test_copies_are_told_and_no_verdict_changes(registry: Registry, tmp_path: Path) -> None:
     pupils = course.course(registry, ["good"] * 3)
     push(registry, "s001/zero-to-hero", "good", "s000")  # the same image, built once
     out = tmp_path / "out"
     assert batch(roster(tmp_path / "class.csv", pupils), out).returncode == 0
     assert grades(out) == {p.id: ("passed", "20") for p in pupils}
-    page = (out / "report.html").read_text("utf-8")
-    assert "s000" in page
-    from grader.folder import book_of
-    from grader.store import Journal
+    ((who, digest, _layers),) = copies(out)
+    assert who == ["s000", "s001"]
+    assert digest == gradebook(out)["s000"]["digest"]
 
-    (shared,) = book_of(Journal(out)).shared
-    assert shared.submissions == ("s000", "s001")
-    assert shared.digest
+
+def test_layers_beyond_the_base_and_the_starter_are_told(registry: Registry, tmp_path: Path) -> None:
+    """All four have what was handed out, two of them one layer more: which is nobody else's to have."""
+    handed, taken = course.archive({"www/handed": "out"}), course.archive({"www/app": "of one of them"})
+    with Registry() as teachers:
+        starter = f"{teachers.address}/teacher/starter:v1"
+        teachers.image("teacher/starter", "v1", layers=[course.base_layer(), handed])
+        pupils = course.course(registry, ["good"] * 4)
+        for pupil, more in zip(pupils, ([handed, taken], [handed], [handed, taken], [handed]), strict=True):
+            push(registry, f"{pupil.id}/zero-to-hero", "good", pupil.id, more=more)
+        listed, out, lab = roster(tmp_path / "class.csv", pupils), tmp_path / "out", tmp_path / "lab.yaml"
+        lab.write_text(f"{assignment.DEFAULT.read_text('utf-8')}\nstarter: {starter}\n", "utf-8")
+
+        assert batch(listed, out).returncode == 0
+        assert sorted((who, layers) for who, _digest, layers in copies(out)) == [
+            (["s000", "s001", "s002", "s003"], [diff_id(handed)]),
+            (["s000", "s002"], [diff_id(taken)]),
+        ]
+        ran = batch(listed, out, "--assignment", str(lab))
+
+    assert ran.returncode == 0, ran.stderr
+    assert len(attempts(out)) == 4  # no grade depends on it
+    told = [(["s000", "s002"], None, [diff_id(taken)])]
+    assert copies(out) == told
+    assert grades(out) == {p.id: ("passed", "20") for p in pupils}
+    (out / "report.html").unlink()
+    subprocess.run([*course.GRADER, "report", str(out)], check=True)  # the starter's registry is gone
+    assert copies(out) == told
 
 
 def test_submissions_graded_side_by_side_cannot_reach_each_other(registry: Registry, tmp_path: Path) -> None:
@@ -391,6 +439,22 @@ def test_without_an_engine_nobody_is_blamed(registry: Registry, tmp_path: Path) 
 
 
 # --- help -------------------------------------------------------------------------------------------
+
+
+def copies(out: Path) -> list[tuple[list[str], str | None, list[str]]]:
+    """(ids, digest, layers) of each group that report.html shows."""
+    page = (out / "report.html").read_text("utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    data = json.loads(found[1])
+    return [
+        ([data["rows"][place][0] for place in places], digest, [data["texts"][text] for text in layers])
+        for places, digest, _size, layers in data["shared"]
+    ]
+
+
+def diff_id(layer: bytes) -> str:
+    return sha256(gzip.decompress(layer))
 
 
 def start(listed: Path, out: Path) -> subprocess.Popen[str]:

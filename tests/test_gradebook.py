@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
 import pytest
@@ -15,7 +17,21 @@ from grader.model import Gradebook, Misuse, Result, Student, Submission
 from grader.report import canvas, gradebook, moodle
 from tests.support.results import ANSWER_KEY, HOSTILE, PUBLISHED, UNGRADED
 
-FORMULAS = ["=1+1", "+33 6", "-3", "@SUM(A1)", "\t=1", "\r=1", '=cmd|"/c calc"!A1', "＝1"]
+# What starts a formula → how it is written.
+FORMULAS = {
+    "=1+1": "'=1+1",
+    "+33 6": "'+33 6",
+    "-3": "'-3",
+    "@SUM(A1)": "'@SUM(A1)",
+    "\t=1": "'\t'=1",
+    "\r=1": "'\n'=1",
+    "\tx": "'\tx",
+    '=cmd|"/c calc"!A1': '\'=cmd|"/c calc"!A1',
+    "＝1": "'＝1",
+    " =1": " '=1",
+    '"=1"': '"\'=1"',
+}
+SEPARATORS = [",", ";", "\t", "\n", "\r\n"]
 
 
 @pytest.fixture(autouse=True)
@@ -113,12 +129,35 @@ def test_excel_is_told_that_the_table_is_utf_8() -> None:
     assert "\r" not in text
 
 
-@pytest.mark.parametrize("cell", FORMULAS)
-def test_no_cell_of_the_rosters_is_a_formula(cell: str) -> None:
-    (row,) = read(gradebook.render_class(class_of(student("e1", note=cell, name=f"a{cell}"))))
+@pytest.mark.parametrize(("cell", "written"), FORMULAS.items())
+def test_no_cell_of_the_rosters_is_a_formula(cell: str, written: str) -> None:
+    (row,) = read(gradebook.render_class(class_of(student("e1", note=cell, name="a=1-2+3@4 -5"))))
 
-    assert row["note"] == f"'{cell}".replace("\r", "\n")
-    assert row["name"] == f"a{cell}".replace("\r", "\n")
+    assert row["note"] == written
+    assert row["name"] == "a=1-2+3@4 -5"
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("start", ["=1+1", ' "=1+1', "@SUM(A1)", "=1+1;x"])
+@pytest.mark.parametrize("render", [gradebook.render_class, canvas.render_class])
+def test_no_cell_is_a_formula_to_who_separates_cells_otherwise(
+    render: Callable[[Gradebook], str], start: str, separator: str
+) -> None:
+    """Excel in French splits at semicolons; what begins behind one is then a cell, whatever quotes are in it."""
+    name = f"Ann{separator}{start}"
+    text = render(class_of(student("e1", name=name, Section=name)))
+
+    for piece in re.split(r"[,;\t\n]", text):
+        assert not piece.lstrip(' "').startswith(("=", "+", "-", "@")), piece
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_a_cell_that_holds_any_separator_is_quoted_and_reads_back(separator: str) -> None:
+    text = gradebook.render_class(class_of(student("e1", name=f"Ann{separator}Bo")))
+
+    name = f"Ann{separator}Bo".replace("\r", "")
+    assert f'e1,"{name}",' in text
+    assert read(text)[0]["name"] == name
 
 
 def test_no_header_and_no_text_of_a_result_is_a_formula() -> None:
@@ -493,6 +532,19 @@ def test_a_students_text_brings_no_markup_and_no_new_line_into_moodle() -> None:
     assert "<script" not in done
     assert "&lt;script&gt;" in row["Feedback comments"]
     assert len(row["Feedback comments"]) < 100_000
+
+
+@pytest.mark.parametrize("text", ["<=1+1<", 'x, "-f"', "'=1'", "a;=1"])
+def test_no_feedback_is_a_formula_to_who_splits_it_at_a_semicolon(text: str) -> None:
+    """HTML is full of them. What the student reads in Moodle stays what was seen."""
+    sheet = worksheet(("Participant 1", "Alice Durand", "", ""))
+    check = replace(ANSWER_KEY.checks[7], message=text)
+
+    (row,) = cells(filled(sheet, class_of(ALICE, like=ANSWER_KEY, checks=(check,))))
+
+    feedback = row["Feedback comments"]
+    assert text in unescape(feedback)
+    assert not [piece for piece in re.split("[,;]", feedback) if piece.lstrip(' "').startswith(("=", "-"))]
 
 
 # Canvas

@@ -27,6 +27,7 @@ from tests.support.results import (
     HOSTILE,
     HOSTILE_UNGRADED,
     NO_IMAGE,
+    NOT_YET,
     PUBLISHED,
     REFERENCE,
     SAMPLES,
@@ -408,6 +409,32 @@ def test_the_console_is_as_wide_as_the_terminal_up_to_what_can_be_read(
         widths.append(max(map(cell_len, render("console", [HOSTILE]).splitlines())))
 
     assert widths == [60, 100]
+
+
+# Who has not been graded yet
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "json"])
+def test_no_report_dates_what_was_never_graded(format: str) -> None:
+    assert "1970" not in render(format, [NOT_YET], to_file=True)
+
+
+def test_a_student_who_has_not_been_graded_yet_is_told_just_that() -> None:
+    text = markdown.render([NOT_YET])
+
+    assert text.startswith("# Not graded: no score\n")
+    assert text.endswith("\n\nNot graded yet.\n")
+    assert "could not do its work" not in text
+
+
+def test_junit_has_a_timestamp_where_there_was_a_grading_and_no_other() -> None:
+    suites = ET.fromstring(junit.render([NOT_YET, PUBLISHED]))
+
+    assert [suite.get("timestamp") for suite in suites] == [None, PUBLISHED.started_at]
+
+
+def test_the_frozen_shape_holds_before_the_grading_too() -> None:
+    jsonschema.validate(json_.to_dict(NOT_YET), SCHEMA)
 
 
 # JUnit

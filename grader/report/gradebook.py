@@ -2,6 +2,10 @@
 
 It starts with a byte order mark. Without one Excel reads UTF-8 as the computer's own code page and garbles
 every accent; with one pandas, R and LibreOffice read it as well as without.
+
+Commas separate the cells and points mark the decimals, whatever the roster had. A French Excel shows such a file
+in one column when it is opened by a click, and in its columns by Data > From Text/CSV. With semicolons a click
+would do, but 15.5 would be read as a date, and with decimal commas no program would read it as it reads the others.
 """
 
 from __future__ import annotations

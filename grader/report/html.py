@@ -26,7 +26,6 @@ _T = TypeVar("_T")
 
 # What could end the data's element, begin another, or a line in JavaScript: spelled out in JSON's own way.
 _ACTIVE = re.compile("[<>&\u2028\u2029]")
-_NEVER = "1970"  # the year of what has not been graded yet
 _HEAVY = 1_000_000  # characters of text, from which on a class is large
 
 
@@ -91,7 +90,7 @@ def _data(book: Gradebook) -> dict[str, Any]:
         for check in result.checks:
             if check.id not in columns:
                 columns[check.id] = (words.line(check.id), words.line(check.title), check.level)
-        dates.append(_date(result))
+        dates.append(words.date(result))
         rows.append(_row(student, result, texts, kinds))
     places = {id: place for place, id in enumerate(columns)}
     return {
@@ -166,18 +165,11 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
             (_("Size"), words.sizes(image.size)),
         )
         yield from ((name, words.line(text)) for name, text in known if text)
-    if date := _date(result):
+    if date := words.date(result):
         yield _("Graded at"), date
     yield _("Grader"), words.line(result.grader)
     if result.engine:
         yield _("Engine"), words.line(f"{result.engine.name} {result.engine.version}")
-
-
-def _date(result: Result) -> str:
-    """To be read, and empty where nothing was graded."""
-    if result.started_at.startswith(_NEVER):
-        return ""
-    return words.line(result.started_at.replace("T", " ").replace("Z", " UTC"))
 
 
 def _dates(dates: Iterable[str]) -> str:

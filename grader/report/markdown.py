@@ -88,6 +88,8 @@ def _one(result: Result, heading: str) -> str:
         f"{heading} {verdicts[result.verdict].format(score=words.score(result))}",
         f"{code(words.label(result.submission))} · {inline(result.assignment.title or result.assignment.id)}",
     ]
+    if not words.date(result):  # there is nothing else to tell
+        return "\n\n".join([*parts, _("Not graded yet.")]) + "\n"
     if result.verdict == "ungraded":
         parts.append(words.no_grade())
     rows = [_row(check) for check in result.checks]
@@ -153,8 +155,8 @@ def _detail(result: Result, check: Outcome, heading: str) -> Iterator[str]:
 
 
 def _facts(result: Result) -> Iterator[str]:
-    date = result.started_at.replace("T", " ").replace("Z", " UTC")
-    yield "- " + _("Date: {date}, grader {version}").format(date=inline(date), version=inline(result.grader))
+    date = inline(words.date(result))
+    yield "- " + _("Date: {date}, grader {version}").format(date=date, version=inline(result.grader))
     if result.engine:
         engine = inline(f"{result.engine.name} {result.engine.version}")
         yield "- " + _("Engine: {engine}").format(engine=engine)

@@ -19,7 +19,7 @@ from html import escape
 from grader.i18n import _
 from grader.model import Gradebook, Misuse, Result, Student
 from grader.report import words
-from grader.report.cells import neutral, scaled
+from grader.report.cells import neutral_html, scaled
 
 # The headers, from Moodle's language packs: `recordid` (mod_assign), `gradenoun`, once `grade` (core), and
 # `pluginname` (assignfeedback_comments), with what they were in former versions.
@@ -64,12 +64,7 @@ def fill(worksheet: bytes, book: Gradebook) -> tuple[bytes, list[str]]:
 
     Misuse: this is no grading worksheet, it is graded with a scale, or nobody in it is in the roster.
     """
-    sheet = _read(worksheet)
-    pairs = _pairs(sheet, book)
-    if not pairs:
-        raise Misuse(
-            "the Moodle worksheet: none of its rows is of a student of the roster; is it this class's?"
-        )
+    sheet, pairs = _matched(worksheet, book)
     notes = [] if sheet.feedback else ["the worksheet has no feedback column: only grades were filled in"]
     edits: dict[int, tuple[_Cell, str]] = {}
     for row, student in pairs.items():
@@ -88,8 +83,24 @@ def fill(worksheet: bytes, book: Gradebook) -> tuple[bytes, list[str]]:
         text = f"{min(grade, maximum):.2f}".replace(".", sheet.mark)
         edits[cells[sheet.grade].start] = cells[sheet.grade], text
         if sheet.feedback:
-            edits[cells[sheet.feedback].start] = cells[sheet.feedback], neutral(_feedback(result))
+            edits[cells[sheet.feedback].start] = cells[sheet.feedback], neutral_html(_feedback(result))
     return sheet.edited(edits).encode(), [*notes, *_unmatched(sheet, book, pairs)]
+
+
+def check(worksheet: bytes, columns: tuple[str, ...], students: Sequence[Student]) -> None:
+    """Misuse where `fill` will not take the worksheet for this class, whatever its grades turn out to be."""
+    _matched(worksheet, Gradebook(columns, students, ()))
+
+
+def _matched(worksheet: bytes, book: Gradebook) -> tuple[_Sheet, dict[int, int]]:
+    """The worksheet, and whose its rows are: row → student, by place."""
+    sheet = _read(worksheet)
+    pairs = _pairs(sheet, book)
+    if not pairs:
+        raise Misuse(
+            "the Moodle worksheet: none of its rows is of a student of the roster; is it this class's?"
+        )
+    return sheet, pairs
 
 
 def _unmatched(sheet: _Sheet, book: Gradebook, pairs: dict[int, int]) -> Iterator[str]:

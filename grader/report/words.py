@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from grader.i18n import _
-from grader.model import Outcome, Result, Size, Submission
+from grader.model import NEVER, Outcome, Result, Size, Submission
 from grader.text import visible
 
 Standing = Literal["passed", "failed", "missed", "blocked", "skipped", "error"]
@@ -90,6 +90,13 @@ def size(amount: int) -> str:
         if amount >= factor:
             return f"{amount / factor:.1f} {unit}"
     return f"{amount} B"
+
+
+def date(result: Result) -> str:
+    """When it was graded, to be read; empty where it has not been yet."""
+    if result.started_at == NEVER:
+        return ""
+    return line(result.started_at.replace("T", " ").replace("Z", " UTC"))
 
 
 def sizes(both: Size) -> str:

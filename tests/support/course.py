@@ -67,9 +67,17 @@ class Pupil:
 
 
 def push(
-    registry: Registry, name: str, kind: str, own: str, *, tag: str = "v1.0", base: bytes | None = None
+    registry: Registry,
+    name: str,
+    kind: str,
+    own: str,
+    *,
+    tag: str = "v1.0",
+    base: bytes | None = None,
+    more: Sequence[bytes] = (),
 ) -> str:
-    """Store an image of `kind` (one of KINDS, or `hangs`), unlike any other of a different `own`; its digest."""
+    """Store an image of `kind` (one of KINDS, or `hangs`), unlike any other of a different `own`, with `more` layers
+    on its base; its digest."""
     greeting = "hello" if kind == "another-greeting" else "from zero to hero"
     site = archive({"www/index.html": f"{greeting}\n", "www/health": HEALTH, "www/own": own})
     probe = ["CMD", "/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:5000/health"]
@@ -87,10 +95,11 @@ def push(
         config["User"] = "1000"
     if kind != "no-healthcheck":
         config["Healthcheck"] = {"Test": probe}
-    layers = [base or base_layer(), site]
+    layers = [base or base_layer(), *more, site]
     history = [
         {"created_by": "ADD busybox / # buildkit"},
         {"created_by": 'CMD ["sh"]', "empty_layer": True},
+        *({"created_by": "COPY more / # buildkit"} for _layer in more),
         {"created_by": "COPY site /www # buildkit"},
     ]
     return str(registry.image(name, tag, layers=layers, config=config, history=history)["digest"])
@@ -117,10 +126,13 @@ def roster(path: Path, pupils: Iterable[Pupil]) -> Path:
     return path
 
 
-def batch(roster: Path, out: Path, *options: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+def batch(
+    roster: Path, out: Path, *options: str, environ: Mapping[str, str] | None = None, **kwargs: Any
+) -> subprocess.CompletedProcess[str]:
     """`grader batch`, run as its users do."""
     command = [*GRADER, "batch", str(roster), "--out", str(out), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRON, **kwargs)
+    env = {**ENVIRON, **(environ or {})}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, **kwargs)
 
 
 ENVIRON = {**os.environ, "LC_ALL": "C.UTF-8"}

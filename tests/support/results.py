@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from grader.model import AssignmentRef, Engine, Image, Level, Outcome, Result, Size, Status, Submission
+from grader.model import (
+    NEVER,
+    AssignmentRef,
+    Engine,
+    Image,
+    Level,
+    Outcome,
+    Result,
+    Size,
+    Status,
+    Submission,
+)
 
 # id, title, level, points: the checklist of TP 1.
 CHECKLIST: tuple[tuple[str, str, Level, float], ...] = (
@@ -159,6 +170,19 @@ UNGRADED = result(
     verdict="ungraded",
     score=None,
     max_score=20.0,
+    engine=None,
+)
+
+# A student whom a class run has not come to.
+NOT_YET = result(
+    Submission("dora", "ghcr.io/dora/zero-to-hero:v1.0", "image"),
+    None,
+    outcomes({}, "error"),
+    verdict="ungraded",
+    score=None,
+    max_score=20.0,
+    started_at=NEVER,
+    duration=0.0,
     engine=None,
 )
 
