@@ -19,6 +19,18 @@ from .i18n import _
 from .image import Facts
 from .model import Fault, Trouble
 
+# All processes stop but PID 1 and this one; then those go on that the engine has started beside PID 1 (their parent is
+# outside, they lead a group): a run of the health check that stood still for ever would be followed by no other.
+_FREEZE = """
+kill -STOP -1
+for stat in /proc/[0-9]*/stat; do
+    read -r line <$stat || continue
+    pid=${line%% *}
+    set -- ${line##*) }
+    [ "$2" = 0 ] && [ "$pid" != 1 ] && kill -CONT -- -$pid
+done
+"""
+
 
 class Running:
     """A started submission: what it answers, and what the engine sees of it."""
@@ -217,7 +229,7 @@ class Running:
         self._frozen = time.time()
         if self._answers():  # workers go on without PID 1; the image's own user may stop what it started
             with contextlib.suppress(Trouble):
-                self.app.exec(["sh", "-c", "kill -STOP -1"])
+                self.app.exec(["sh", "-c", _FREEZE])
             self._frozen = time.time()
         return not self._answers()
 
