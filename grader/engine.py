@@ -107,6 +107,8 @@ class Engine:
         """The id of `name@digest`, pulled if need be; in this session's name alone, so that with the last
         session that uses it, it is gone. Each error in the stream is seen: docker-py's own `images.pull`
         swallows them (docker-py #1287)."""
+        from .registry import wait_told
+
         reference, last = f"{name}@{digest}", ""
         auth = {"username": credentials[0], "password": credentials[1]} if credentials else {}
         for attempt in range(3):
@@ -382,15 +384,6 @@ def _elsewhere(url: str) -> str | None:
     ):
         return None
     return host
-
-
-_WAIT = re.compile(r"retry.after\W{0,3}([0-9.]+)(ms|s|m)?", re.IGNORECASE)
-
-
-def wait_told(said: str) -> float:
-    """Seconds that a registry asks to be left alone, in the words that the engine hands on: `retry-after: 1.5s`."""
-    found = _WAIT.search(said)
-    return float(found[1].strip(".") or 0) * {"ms": 0.001, "m": 60}.get(found[2] or "s", 1) if found else 0.0
 
 
 def _choose_host() -> None:

@@ -157,14 +157,19 @@ class _Answer:
             if date := parsedate_tz(value):
                 return mktime_tz(date) - time.time()
         text = " ".join(message for _, message in self.errors())
-        wait = _WAIT.search(text or self.body[:4096].decode("utf-8", "replace"))
-        parts = _DURATION.findall(wait[1]) if wait else []
-        return sum(float(number) * _UNITS.get(unit, 1.0) for number, unit in parts)
+        return wait_told(text or self.body[:4096].decode("utf-8", "replace"))
 
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([nuµμm]?s|m|h)?")
 _WAIT = re.compile(rf"(?i)retry.after\W{{0,3}}((?:{_DURATION.pattern})+)")
 _UNITS = {"h": 3600.0, "m": 60.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+
+
+def wait_told(said: str) -> float:
+    """Seconds that a registry asks for in its message, which an engine hands on as it is; 0 where it does not."""
+    wait = _WAIT.search(said)
+    parts = _DURATION.findall(wait[1]) if wait else []
+    return sum(float(number) * _UNITS.get(unit, 1.0) for number, unit in parts)
 
 
 class _Adapter(HTTPAdapter):
