@@ -118,8 +118,10 @@ _UNUSED = [
     "recwarn",
     "setuponly",
     "setupplan",
+    "skipping",
     "stepwise",
     "subtests",
+    "terminal",
     "threadexception",
     "tmpdir",
     "unittest",
@@ -138,8 +140,8 @@ def _run_checks(
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
     extra = assignment.extra
-    arguments = ["-q", "-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
-    arguments += ["--tb=native", "--capture=no"]  # nobody reads it, and the usual traceback is slow to make
+    arguments = ["-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
+    arguments += ["--capture=no"]  # nobody reads it
     if extra:
         arguments += [str(extra), f"--confcutdir={extra}", "-pno:cacheprovider", "--import-mode=importlib"]
         arguments += ["--continue-on-collection-errors"]

@@ -326,6 +326,7 @@ class Given:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[ASSIGNMENT] = self._assignment
+        config.option.tbstyle = "native"  # nobody reads it, and the usual one is slow to make
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file of checks that cannot be read is whoever wrote it's to hear of."""
