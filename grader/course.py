@@ -131,7 +131,9 @@ def _run(
     run: str, journal: Journal, basis: Basis, roster: Roster, assignment: Assignment, plan: Plan, view: View
 ) -> Tally:
     starter.remember(journal, assignment, plan.options)
-    left = tuple(s for s in journal.unswept() if s != run)
+    # An engine of a cluster may have been away when its run came to an end.
+    earlier = journal.sessions() if plan.dask else journal.unswept()
+    left = tuple(s for s in earlier if s != run)
     place = _place(run, assignment, plan, left)
     batch = Batch(run, journal, basis, plan.mode, place.slots, lookup(assignment, plan.options))
     try:

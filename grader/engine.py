@@ -66,10 +66,9 @@ class Engine:
                 )
             self.api.trust_env = not self.api.base_url.startswith("http+docker")  # no proxy on a socket
         except (docker.errors.DockerException, requests.RequestException, OSError, KeyError) as error:
-            where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
             raise Trouble(
                 _("No container engine answers at {where}: {error}").format(
-                    where=where, error=one_line(_cause(error), 200)
+                    where=_host(), error=one_line(_cause(error), 200)
                 ),
                 _("Start Docker (or install it), then run `grader doctor`."),
             ) from error
@@ -386,12 +385,34 @@ def _elsewhere(url: str) -> str | None:
     return host
 
 
+def host() -> str:
+    """Where the engine is looked for."""
+    _choose_host()
+    return _host()
+
+
+def _host() -> str:
+    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
 def _choose_host() -> None:
     """Follow `docker context use`, as the docker command does, where DOCKER_HOST says nothing."""
     if not os.environ.get("DOCKER_HOST"):
         context = ContextAPI.get_current_context()
         if context and context.name != "default" and context.Host:
             os.environ["DOCKER_HOST"] = context.Host
+
+
+@contextlib.contextmanager
+def _gone() -> Iterator[None]:
+    """Be content where somebody else has removed it, or is about to: two may be sweeping at once."""
+    try:
+        yield
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if not re.search("already in progress|has active endpoints", str(error.explanation)):
+            raise
 
 
 def sweep(sessions: Callable[[str], bool]) -> int:
@@ -404,37 +425,25 @@ def sweep(sessions: Callable[[str], bool]) -> int:
         for container in api.containers(all=True, filters={"label": LABEL}):
             if sessions(container["Labels"][LABEL]):
                 found += 1
-                with _may_be_gone():
+                with _gone():
                     api.remove_container(container["Id"], force=True, v=True)
         for network in api.networks(filters={"label": LABEL}):
             if sessions(network["Labels"][LABEL]):
                 found += 1
-                with _may_be_gone():
+                with _gone():
                     api.remove_network(network["Id"])
         for image in api.images(filters={"reference": f"{REPOSITORY}:*"}):
             for tag in image.get("RepoTags") or ():
                 if sessions(tag.partition(":")[2]):
                     found += 1
-                    with _may_be_gone():
+                    with _gone():
                         api.remove_image(tag)
         for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
             if sessions(volume["Labels"][LABEL]):
                 found += 1
-                with _may_be_gone():
+                with _gone():
                     api.remove_image(volume["Labels"][PULLS])
-                with _may_be_gone():
+                with _gone():
                     api.remove_volume(volume["Name"])
     engine.client.close()
     return found
-
-
-@contextlib.contextmanager
-def _may_be_gone() -> Iterator[None]:
-    """What is gone, or is just being removed, need not be."""
-    try:
-        yield
-    except docker.errors.NotFound:
-        pass
-    except docker.errors.APIError as error:
-        if error.status_code != 409 or "in progress" not in str(error.explanation):
-            raise

@@ -211,6 +211,10 @@ class Journal:
         """The sessions of the runs that did not come to their own end."""
         return tuple(row[0] for row in self._all("SELECT session FROM run WHERE NOT swept ORDER BY number"))
 
+    def sessions(self) -> tuple[str, ...]:
+        """Those of all runs."""
+        return tuple(row[0] for row in self._all("SELECT session FROM run ORDER BY number"))
+
     def swept(self, sessions: Iterable[str]) -> None:
         """Nothing of these runs is on the engine any more."""
         with self._at_once():

@@ -6,24 +6,27 @@ import sys
 import time
 
 from .engine import sweep
+from .i18n import _
+from .model import Trouble
 
 
-def once(session: str) -> int:
-    """Remove what is a session's, or of a class run's gradings; how much there was. Raises Trouble."""
-    return sweep(lambda s: s == session or s.startswith(f"{session}."))
+def once(*sessions: str) -> int:
+    """Remove what is these sessions', or of a class run's gradings; how much there was. Raises Trouble."""
+    return sweep(lambda s: s in sessions or s.startswith(tuple(f"{each}." for each in sessions)))
 
 
-def thoroughly(session: str) -> None:
+def thoroughly(*sessions: str) -> None:
     """Sweep until nothing more turns up: the engine may still be at work on what was asked of it last.
 
     Raises Trouble.
     """
     quiet = 0
     for _attempt in range(10):
-        quiet = 0 if once(session) else quiet + 1
+        quiet = 0 if once(*sessions) else quiet + 1
         if quiet == 2:
             return
         time.sleep(0.3)
+    raise Trouble(_("Something could not be removed from the container engine."))
 
 
 if __name__ == "__main__":

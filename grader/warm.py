@@ -112,7 +112,9 @@ def _sweep(run: str) -> int:
     from .sweep import once
 
     try:
-        once(run)  # its children have ended, and cleaned up after themselves
+        # Its children have ended, and cleaned up after themselves.
+        if once(run) and once(run):
+            return 1
     except Trouble:
         return 1
     return 0
