@@ -185,7 +185,8 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     An image named with its registry (ghcr.io/USER/NAME:TAG) is looked up there, anything else in the local engine.
     """
     from .options import Options
-    from .session import grade, submission_of
+    from .session import grade
+    from .submission import submission_of
     from .warm import Warm
 
     i18n.use(lang)

@@ -21,8 +21,8 @@ from .options import Options
 from .reference import Reference
 from .registry import Client, Refused
 from .roster import Roster
-from .session import new_session
 from .store import Basis, Change, Grade, Journal, alone
+from .submission import new_session
 from .sweep import thoroughly
 from .workplace import Workplace
 

@@ -46,7 +46,7 @@ def diagnose() -> Iterator[Finding]:
     where = _tried(_where, ANSWER_S) or DEFAULT_SOCKET
     try:
         from .engine import Engine
-        from .session import new_session
+        from .submission import new_session
 
         session = new_session()
         engine = _within(ANSWER_S, lambda: Engine(session))

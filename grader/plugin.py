@@ -133,7 +133,7 @@ def _case_from_options(config: pytest.Config) -> Case:
 
 
 def _case(config: pytest.Config) -> Case:
-    from .session import new_session, submission_of
+    from .submission import new_session, submission_of
 
     path = config.getoption("--assignment")
     args = dict(a.partition("=")[::2] for a in config.getoption("--build-arg"))

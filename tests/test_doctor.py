@@ -16,7 +16,7 @@ from grader import assignment, doctor
 from grader.cli import run
 from grader.doctor import Finding, diagnose
 from grader.engine import LABEL, REPOSITORY, Engine
-from grader.session import new_session
+from grader.submission import new_session
 
 from .support.registry import Fault, Front, certificate
 

@@ -14,7 +14,8 @@ from grader.engine import Engine
 from grader.layers import compressed_sizes
 from grader.model import Result
 from grader.options import Options
-from grader.session import grade, new_session, submission_of
+from grader.session import grade
+from grader.submission import new_session, submission_of
 from grader.warm import Warm
 
 from .support.corpus import FIXTURES, Corpus, python_base, samples

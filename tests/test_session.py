@@ -18,7 +18,8 @@ from grader import assignment
 from grader.engine import Engine, sweep
 from grader.model import Misuse
 from grader.options import Options
-from grader.session import grade, new_session, submission_of
+from grader.session import grade
+from grader.submission import new_session, submission_of
 from grader.warm import Warm
 
 from .support.corpus import busybox_base

@@ -39,6 +39,7 @@ from grader.build import build
 from grader.engine import LABEL, REPOSITORY, Engine
 from grader.model import Result, Submission
 from grader.options import Options
+from grader.submission import new_session
 from grader.warm import Warm
 
 from .registry import DOCKER_MANIFEST, Registry, Tokens
@@ -87,7 +88,7 @@ class Corpus:
 
     def __enter__(self) -> Corpus:
         with ExitStack() as stack:
-            self.engine = Engine(session.new_session())
+            self.engine = Engine(new_session())
             stack.callback(self.engine.close)
             self._args = {"BASE": python_base(), "BUSYBOX": busybox_base(self.engine)}
             self._before = _standing(self.engine)
@@ -134,7 +135,7 @@ class Corpus:
 
     def build(self, folder: Path, tag: str, platform: str | None = None) -> str:
         """Build `folder` as the image `tag`, which is gone with the corpus, or by `remove`."""
-        engine = Engine(session.new_session())
+        engine = Engine(new_session())
         try:
             image = build(engine, folder, self._args, platform, 600)
             engine.api.tag(image, *tag.rsplit(":", 1))
@@ -201,7 +202,7 @@ class Corpus:
 
     def left_behind(self) -> set[str]:
         """What stands on the engine now and did not when the corpus began; to be asked at the end."""
-        engine = Engine(session.new_session())
+        engine = Engine(new_session())
         try:
             return _standing(engine) - self._before
         finally:

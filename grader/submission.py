@@ -1,0 +1,38 @@
+"""What is handed in, as its target names it; and the name by which a grading goes on the engine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .model import Misuse, Submission
+from .reference import MalformedReference, Reference
+from .text import one_line
+
+
+def submission_of(target: str, submission_id: str | None = None) -> Submission:
+    """What `target` names: a directory with a Dockerfile, or an image. Misuse where it is neither."""
+    try:
+        path = Path(target).expanduser()
+        there, is_dir = bool(target) and path.exists(), bool(target) and path.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, ~nobody
+        raise Misuse(f"{one_line(target, 120)}: {getattr(error, 'strerror', None) or error}") from None
+    if is_dir:
+        if not any((path / name).is_file() for name in ("Dockerfile", "dockerfile")):  # docker takes either
+            raise Misuse(f"{target}: there is no Dockerfile in this directory")
+        return Submission(submission_id or path.resolve().name, str(path.resolve()), "directory")
+    if there:
+        raise Misuse(f"{target}: neither a directory nor an image")
+    if target.startswith(("/", ".", "~")) or not target:
+        raise Misuse(f"{target or '(empty)'}: there is no such directory")
+    try:
+        Reference.parse(target)
+    except MalformedReference as error:
+        raise Misuse(str(error)) from None
+    return Submission(submission_id or target, target, "image")
+
+
+def new_session() -> str:
+    """A name for what one grading makes on the engine. That of a class run is the first part of all its gradings':
+    `RUN.1`, `RUN.2`, …"""
+    return f"{os.getpid()}-{os.urandom(8).hex()}"
