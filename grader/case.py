@@ -343,7 +343,7 @@ class Case:
                 self.assignment.port,
                 self.assignment.run,
                 network=network.result if network else lambda: kind,
-                cadence=facts.health_test not in (None, ["NONE"]),
+                cadence=None if facts.health_test in (None, ["NONE"]) else self.options.cadence,
                 runtime=self.options.runtime,
             )
         except Refusal as refusal:

@@ -23,8 +23,6 @@ from .i18n import _
 from .model import Trouble
 from .text import one_line
 
-CADENCE_S = 0.1  # between two runs of the image's own health check
-
 
 @contextlib.contextmanager
 def engine_trouble(doing: str) -> Iterator[None]:

@@ -242,7 +242,7 @@ def _trial(engine: Engine, asked: assignment.Assignment) -> Finding:
             raise Trouble(one_line(str(made)))
         network = engine.network("isolated")
         engine.run(
-            f"{REPOSITORY}:{engine.session}", asked.port, asked.run, network=lambda: network, cadence=False
+            f"{REPOSITORY}:{engine.session}", asked.port, asked.run, network=lambda: network, cadence=None
         )
     except Refusal as refusal:
         said = str(refusal)

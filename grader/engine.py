@@ -22,7 +22,7 @@ from docker.context import ContextAPI
 from docker.types import LogConfig
 
 from . import assignment, model
-from .container import CADENCE_S, App, engine_trouble
+from .container import App, engine_trouble
 from .i18n import _
 from .model import Trouble
 from .text import one_line
@@ -224,18 +224,18 @@ class Engine:
         limits: assignment.Run,
         *,
         network: Callable[[], str],
-        cadence: bool,
+        cadence: float | None,
         runtime: str | None = None,
     ) -> App:
-        """Start `image` within `limits`, its `port` published on 127.0.0.1 alone. `cadence` speeds the image's
-        own health check up: interval and start period given, test, timeout and retries left to it
+        """Start `image` within `limits`, its `port` published on 127.0.0.1 alone. `cadence`, in seconds, is that of
+        the image's own health check: interval and start period given, test, timeout and retries left to it
         (moby daemon/commit.go fills each zero field from the image). Raises Refusal."""
         from testcontainers.core.container import DockerContainer
         from testcontainers.core.exceptions import ContainerStartException
 
         container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
         container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
-        fast = {"interval": int(CADENCE_S * 1e9), "start_period": 1_000_000}
+        fast = {"interval": int((cadence or 0) * 1e9), "start_period": 1_000_000}
         container.with_kwargs(
             labels={LABEL: self.session},
             mem_limit=limits.memory,

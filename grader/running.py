@@ -14,7 +14,7 @@ from concurrent.futures import Future
 
 from . import diagnose, probe
 from .assignment import Assignment, Route
-from .container import CADENCE_S, App, Probe, Process, State
+from .container import App, Probe, Process, State
 from .i18n import _
 from .image import Facts
 from .model import Fault, Trouble
@@ -255,7 +255,7 @@ class Running:
             begun = [p for p in self.alive().probes if p.start > self._frozen]
             if begun:
                 return next((p for p in begun if p.exit_code == 0), begun[0])
-            time.sleep(CADENCE_S / 2)
+            time.sleep(0.05)
         return None
 
     # --- processes ---

@@ -20,6 +20,7 @@ from .warm import Warm
 
 HELD = 32  # images: what is shared by a class is in one of them
 LIKELY = 300_000_000  # bytes of an image, unpacked, as long as none has been seen
+CADENCE_S = 0.25
 PATIENCE_S = 120  # with an engine that does not answer
 
 
@@ -40,7 +41,7 @@ class Workplace:
         except Trouble:
             self._warm.close()
             raise
-        self._options = replace(options, network=shared, hold=True)
+        self._options = replace(options, network=shared, hold=True, cadence=CADENCE_S)
         self._shelf = Shelf(engine, disk)
 
     def grade(self, submission: Submission, timeout: float | None = None) -> Result:
