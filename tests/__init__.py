@@ -5,5 +5,8 @@ from pathlib import Path
 
 _UNPACKED = Path(__file__).resolve().parent.parent / ".cache" / "debian"
 os.environ["PATH"] = os.pathsep.join(
-    [*(str(_UNPACKED / folder) for folder in ("usr/bin", "usr/sbin", "bin")), os.environ.get("PATH", os.defpath)]
+    [
+        *(str(_UNPACKED / folder) for folder in ("usr/bin", "usr/sbin", "bin")),
+        os.environ.get("PATH", os.defpath),
+    ]
 )
