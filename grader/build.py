@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import requests
 
+from . import transcript
 from .container import engine_trouble
 from .engine import Engine
 from .i18n import _
 from .model import Trouble
 from .text import one_line
+from .transcript import Transcript
 
 MAX_OUTPUT = 1 << 20
 
@@ -42,6 +45,9 @@ def build(
 
     Raises BuildFailed, or Trouble where a registry, the network or the engine failed.
     """
+    dockerfile = _dockerfile(directory)
+    if has_no_stage(dockerfile):
+        raise BuildFailed("no build stage in current context")
     client, nameless = _buildkit_client(), engine.untagged()
     try:
         if client:
@@ -49,24 +55,30 @@ def build(
         else:
             _with_testcontainers(engine.tag, directory, args, platform)
     except BuildFailed as failure:
-        if trouble := not_the_students(failure.output):
-            raise Trouble(
-                _("The image could not be built, and not through the Dockerfile: {error}").format(
-                    error=one_line(trouble)
-                ),
-                _("A registry, the network or the engine did not answer. Try again later."),
-            ) from failure
-        if too_old(failure.output, _dockerfile(directory)):
-            raise Trouble(
-                _("This engine's builder is too old for this Dockerfile, which newer ones build."),
-                _("Grade it with a newer Docker (23 or later)."),
-            ) from failure
+        if trouble := _trouble(failure.output, dockerfile, engine.info.version):
+            raise trouble from failure
         raise
     found = engine.inspect(engine.tag)
     if found is None:
         raise Trouble(_("The engine does not have the image that it has just built."))
     engine.keeps = found["Id"] in nameless
     return str(found["Id"])
+
+
+def _trouble(output: str, dockerfile: str, version: str) -> Trouble | None:
+    """Why a build failed that is no fault of the Dockerfile; else None."""
+    if too_old(output, dockerfile, version):
+        return Trouble(
+            _("This engine's builder is too old for this Dockerfile, which newer ones build."),
+            _("Grade it with a newer Docker (23 or later) and its buildx."),
+        )
+    if not (cause := not_the_students(output) or index_is_down(output)):
+        return None
+    hint = _("A registry, the network or the engine did not answer. Try again later.")
+    if re.search(r"oauth token|incorrect username", cause):
+        hint = _("That registry refuses this machine's login: renew it, or remove it with `docker logout`.")
+    message = _("The image could not be built, and not through the Dockerfile: {error}")
+    return Trouble(message.format(error=one_line(cause)), hint)
 
 
 def _dockerfile(directory: Path) -> str:
@@ -185,20 +197,42 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
 
 # What the builder or the engine itself could not reach, or lacked.
 _OURS = re.compile(
-    r"^.*(?:Cannot connect to the Docker daemon|error during connect|no space left on device|toomanyrequests"
-    r"|(?:failed to (?:do request|resolve|authorize|copy|fetch)|error resolving|Get \"https?://).*"
-    r"(?:dial tcp|lookup|i/o timeout|TLS handshake|connection re(?:fused|set)|EOF|50\d|deadline exceeded)"
-    r"|TLS handshake timeout|received unexpected HTTP status: 5\d\d|context deadline exceeded"
-    r"|error reading from server: EOF|transport is closing).*$",
+    r"^.*(?:cannot connect to the docker daemon|error during connect|no space left on device|toomanyrequests"
+    r"|failed to fetch oauth token|incorrect username or password"
+    r"|\bstatus\b.*: (?:429|5\d\d) [a-z]|dial tcp|no such host|i/o timeout|tls handshake|x509:|proxyconnect"
+    r"|connection re(?:fused|set)|(?<!instruction): (?:unexpected )?EOF\b|context deadline exceeded"
+    r"|transport is closing"
+    r"|(?:get|head) \"https?://[^\"]*\": (?:forbidden|proxy auth|bad gateway|service unav|gateway time)).*$"
+    r"|^(?:unexpected )?EOF$",  # the engine went away
+    re.MULTILINE | re.IGNORECASE,
+)
+# Package indices that a student is right to rely on, and what is said of one that cannot be reached.
+_INDEX = (
+    r"\b(?:pypi\.org|files\.pythonhosted\.org|(?:[\w-]+\.)*debian\.org|(?:[\w-]+\.)*ubuntu\.com"
+    r"|dl-\w+\.alpinelinux\.org|registry\.npmjs\.org|registry\.yarnpkg\.com)(?![\w.-]*\w)"
+)
+_LOST = (
+    r"(?:temporary failure|(?:temporary|transient|network) error|could not (?:resolve|connect|handshake)"
+    r"|unable to connect|failed to establish|connection (?:broken|failed|aborted|reset|timed out)|timed? ?out"
+    r"|refused|unreachable|certificate|handshake|permission denied|tunnel connection failed|remote end closed"
+    r"|\be(?:ai_again|connreset|connrefused|netunreach|notfound)\b|too many 5\d\d|http error (?:403|407|429|5\d\d)"
+    r"|\b403 +forbidden|\b429 +too many|\b5\d\d +(?:internal|bad|service|gateway))"
+)
+_LOST_INDEX = re.compile(
+    rf"^(?!WARNING: Retrying).*(?:{_INDEX}.*{_LOST}|{_LOST}.*{_INDEX}).*$", re.MULTILINE | re.IGNORECASE
+)
+# What pip says without naming the host: the last of its retries, a download that broke off.
+_LOST_BY_PIP = re.compile(
+    r"^WARNING: Retrying \(Retry\(total=0,.*(?=[\s\S]*\(from versions: none\))"
+    r"|^pip\._vendor\.urllib3\.exceptions\.(?:ProtocolError|IncompleteRead): .*"
+    r"|^ERROR: Could not install packages due to an OSError: .*(?:Connection broken|No space left).*"
+    r"|^ERROR: Wheel .* located at \S*/pip-unpack-\S+ is invalid.*",
     re.MULTILINE,
 )
-# Package indices that a student is right to rely on, out of reach.
-_INDEX = re.compile(
-    r"^.*(?:pypi\.org|pythonhosted\.org|deb\.debian\.org|security\.debian\.org|dl-cdn\.alpinelinux\.org"
-    r"|registry\.npmjs\.org).*(?:Temporary failure|Could not resolve|resolving|Failed to establish"
-    r"|timed out|refused|reset|unreachable|50[234]).*$"
-    r"|^.*(?:NewConnectionError|NameResolutionError|ReadTimeoutError|ConnectTimeoutError)"
-    r".*(?:/simple/|pypi\.org|pythonhosted\.org).*$",
+# How pip, apt, apk and npm end when they give up; a warning alone was overcome.
+_GAVE_UP = re.compile(
+    r"^(?:ERROR: (?:No matching|Could not install|HTTP error|Exception:|Wheel |unable to select|unsatisfiable)"
+    r"|pip\._vendor\.\S+: |E: |\d+ errors?; |npm (?:error|ERR!) code )",
     re.MULTILINE,
 )
 
@@ -206,34 +240,83 @@ _INDEX = re.compile(
 def not_the_students(output: str) -> str | None:
     """The line that shows that a build failed through a network, a registry or the engine; else None.
 
-    What a RUN step prints is the student's to say, but for a package index that could not be reached to the end;
-    the builder repeats it between dashes.
+    What a RUN step prints is the student's to say, but for a package index that could not be reached to the end.
     """
-    text = re.sub(r"^------\n.*?^------$", "", output, flags=re.MULTILINE | re.DOTALL)
-    steps = re.findall(r"^#(\d+) ERROR", text, re.MULTILINE)
-    said = "\n".join(line for line in text.splitlines() if not re.match(r"#\d+ (?!ERROR)", line))
-    found = _OURS.search(said)
-    if not found and steps and (step := _lines_of(steps[-1], text)) and _GAVE_UP.search(step):
-        found = _INDEX.search(step)
-    return re.sub(r"^(?:#\d+ )?(?:ERROR: )?", "", found[0].strip()) if found else None
+    said = transcript.read(output)
+    found = _OURS.search(said.builder) or _lost(said)
+    return found[0].strip() if found else None
 
 
-_GAVE_UP = re.compile(
-    r"No matching distribution|Could not fetch URL|Max retries|Failed to fetch|unable to fetch"
-)
+def _lost(said: Transcript) -> re.Match[str] | None:
+    step = said.step.rpartition("\nSuccessfully installed ")[2]  # what went before was overcome
+    if not _GAVE_UP.search(step):
+        return None
+    return _LOST_INDEX.search(step) or (None if _own_index(said) else _LOST_BY_PIP.search(step))
 
 
-def _lines_of(step: str, output: str) -> str:
-    """What a step printed; nothing where it asks an index of its own choice."""
-    lines = [line for line in output.splitlines() if line.startswith(f"#{step} ")]
-    own = any(re.search(r" RUN .*(?:--(?:extra-)?index-url|\s-i\s)", line) for line in lines)
-    return "" if own else "\n".join(lines)
-
-
-def too_old(output: str, dockerfile: str) -> bool:
-    """Whether the builder does not know what a current one does: heredocs, and the flags of COPY."""
-    heredoc = re.search(r"^\s*(?:RUN|COPY|ADD)\b.*<<-?['\"]?\w+", dockerfile, re.MULTILINE | re.IGNORECASE)
+def _own_index(said: Transcript) -> bool:
+    """Whether pip was told to ask an index of the student's choice; it names them when they are not PyPI alone."""
+    asked = re.search(r"--(?:extra-)?index-url|\s-i\s|\bPIP_(?:EXTRA_)?INDEX_URL", said.command)
     return bool(
-        re.search(r"unknown flag: (?:link|parents|exclude|checksum|keep-git-dir)", output, re.IGNORECASE)
-        or (heredoc and re.search(r"unknown instruction", output, re.IGNORECASE))
+        asked or re.search(r"^Looking in indexes: (?!https://pypi\.org/simple$)", said.step, re.MULTILINE)
+    )
+
+
+def index_is_down(output: str) -> str | None:
+    """What PyPI itself answers when it fails: pip says the same of that as of a package that does not exist."""
+    said = transcript.read(output)
+    unknown = re.search(r"satisfies the requirement ([\w.-]+).*\(from versions: none\)", said.step)
+    if not unknown or _own_index(said):
+        return None
+    page = f"https://pypi.org/simple/{unknown[1]}/"
+    try:
+        answer = requests.head(page, timeout=10, allow_redirects=True)
+    except requests.RequestException as error:
+        return f"{page}: {error}"
+    return None if answer.status_code in (200, 404) else f"{page}: {answer.status_code} {answer.reason}"
+
+
+# What an instruction may have since Docker 23 or later, and 20.10 says it does not know.
+_NEWER = {
+    "ADD": {"checksum", "exclude", "keep-git-dir", "link", "unpack"},
+    "COPY": {"exclude", "link", "parents"},
+    "HEALTHCHECK": {"start-interval"},
+    "RUN": {"network"},
+}
+
+
+def too_old(output: str, dockerfile: str, version: str) -> bool:
+    """Whether the builder does not know what a current one does. `version` is the engine's."""
+    said = transcript.read(output).builder
+    if re.search(r"option requires BuildKit", said):
+        return True
+    at = re.search(r"parse error (?:on )?line (\d+)", said)
+    number = int(at[1]) if at else None
+    if flag := re.search(r"unknown flag: ([\w-]+)", said, re.IGNORECASE):
+        line = dockerfile.split("\n")[number - 1 : number] if number else []
+        return bool(line) and flag[1] in _NEWER.get(line[0].split()[0].upper(), ())
+    if re.match(r"docker/(?:2[3-9]|[3-9]\d|\d{3,})\.", f"docker/{version}") or "gateway.v0" in said:
+        return False  # it knows heredocs, or `# syntax=` brought a builder that does
+    first = _first_heredoc(dockerfile)
+    parsing = re.search(r"parse error|failed to (?:parse|create LLB)", said)
+    return bool(first and parsing and (number is None or number > first))
+
+
+def _first_heredoc(dockerfile: str) -> int | None:
+    """The line of the first instruction that is followed by its text, which an old builder takes for instructions."""
+    instruction = ""
+    for number, line in enumerate(dockerfile.split("\n"), 1):
+        instruction += line
+        if re.match(r"\s*(?:RUN|COPY|ADD)\s(?:.*\s)?\d*<<-?['\"]?\w", instruction, re.IGNORECASE):
+            return number
+        instruction = instruction.rstrip("\\ \r") if re.search(r"\\\s*$", line) else ""
+    return None
+
+
+def has_no_stage(dockerfile: str) -> bool:
+    """Whether it has instructions but no FROM: 20.10's BuildKit takes the whole engine down over ARG alone."""
+    lines = [line for line in dockerfile.removeprefix("\ufeff").split("\n") if not re.match(r"\s*#", line)]
+    text = re.sub(r"\\[ \t]*\r?\n", "", "\n".join(lines))
+    return not re.search(r"^\s*#\s*syntax\s*=", dockerfile, re.MULTILINE) and not re.search(
+        r"^\s*FROM\s", text, re.MULTILINE | re.IGNORECASE
     )

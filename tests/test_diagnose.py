@@ -6,7 +6,6 @@ import pytest
 
 from grader import diagnose
 from grader.assignment import Route
-from grader.build import not_the_students
 from grader.container import Listener, Probe, _listening
 from grader.image import Facts, Step, copies_code, from_engine, installs_dependencies, instruction
 from grader.probe import Answer, NoAnswer
@@ -212,45 +211,6 @@ def test_why_a_container_died() -> None:
     assert "exit code 1" in message
     assert "No module named 'flask'" in message
     assert hint == "Add flask to requirements.txt, and install it where the running user's Python finds it."
-
-
-# --- build ---
-
-
-@pytest.mark.parametrize(
-    "output",
-    [
-        "#2 ERROR: failed to do request: Head \"https://registry-1.docker.io/v2/\": dial tcp: lookup x: no such host",
-        "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.",
-        "write /layer: no space left on device",
-        "#7 3.2 WARNING: Retrying after connection broken by 'NewConnectionError(': Temporary failure in name"
-        " resolution')': /simple/flask/\n#7 4.0 ERROR: No matching distribution found for flask\n"
-        "#7 ERROR: exit code: 1",
-        "toomanyrequests: You have reached your pull rate limit.",
-    ],
-)  # fmt: skip
-def test_a_build_that_failed_through_us(output: str) -> None:
-    assert not_the_students(f"#1 start\n{output}\n#9 end")
-
-
-@pytest.mark.parametrize(
-    "output",
-    [
-        "ERROR: No matching distribution found for flsk==9",
-        "pull access denied for nosuchimage, repository does not exist or may require 'docker login'",
-        'failed to compute cache key: "/app.py" not found: not found',
-        "dockerfile parse error on line 3: unknown instruction: RUNN",
-        "curl: (6) Could not resolve host: my.server.example",
-        "#5 [2/2] RUN echo toomanyrequests; exit 1\n#5 0.2 toomanyrequests\n#5 ERROR: exit code: 1\n"
-        "------\n > [2/2] RUN echo toomanyrequests; exit 1:\n0.2 toomanyrequests\n------",
-        "#5 [2/2] RUN pip install --index-url https://my.example/simple/ flask\n"
-        "#5 1.0 WARNING: Retrying after 'NewConnectionError(...)': /simple/flask/\n"
-        "#5 2.0 ERROR: No matching distribution found for flask\n#5 ERROR: exit code: 1",
-        "#5 1.0 WARNING: Retrying after 'NewConnectionError(...)': /simple/flask/\n#5 ERROR: exit code: 1",
-    ],
-)
-def test_a_build_that_failed_through_its_dockerfile(output: str) -> None:
-    assert not_the_students(f"#1 start\n{output}\n#9 end") is None
 
 
 # --- history ---

@@ -1,0 +1,57 @@
+"""What a builder printed, BuildKit or the classic one, taken apart: its own words, and those of the step that failed.
+
+What a RUN prints is the student's to say; only the builder's own words tell of the builder. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_STEP = re.compile(r"^(?=Step \d+/\d+ : )", re.MULTILINE)
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+# BuildKit repeats a failed step between dashes, and newer ones the lines of the Dockerfile about it.
+_ECHO = re.compile(r"^(?:------\n.*?^------|[^\n]*:\d+\n-{20}\n.*?^-{20})$", re.MULTILINE | re.DOTALL)
+# Both repeat the command that failed.
+_QUOTED = re.compile(
+    r"executor failed running \[.*\]: |process \".*\" did not complete successfully: |^The command '.*' returned a "
+)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """`builder`: its own words. `command`: the instruction that failed, if it came to that; `step`: what it printed."""
+
+    builder: str
+    command: str = ""
+    step: str = ""
+
+
+def read(output: str) -> Transcript:
+    text = _COLOUR.sub("", output).strip()
+    return _classic(text) if _STEP.search(text) else _buildkit(text)
+
+
+def _buildkit(text: str) -> Transcript:
+    # Not splitlines: a progress bar's carriage return begins no line of the builder's.
+    lines = _ECHO.sub("", text).split("\n")
+    failed = [found[1] for line in lines if (found := re.match(r"#(\d+) ERROR", line))]
+    number = failed[-1] if failed else "-"
+    own = [re.sub(r"^#\d+ (?:ERROR: )?", "", line) for line in lines if not re.match(r"#\d+ (?!ERROR)", line)]
+    command = next((found[1] for line in lines if (found := re.match(rf"#{number} \[.*?\] (.*)", line))), "")
+    step = [found[1] for line in lines if (found := re.match(rf"#{number} \d+\.\d+ (.*)", line))]
+    return Transcript(_said(own), command, "\n".join(step))
+
+
+def _classic(text: str) -> Transcript:
+    first, *body = _STEP.split(text)[-1].split("\n")
+    command = first.partition(" : ")[2]
+    if not command.upper().startswith("RUN"):
+        return Transcript(_said(body), command)
+    body = [line for line in body if not line.startswith(" ---> ")]
+    return Transcript(_said(body[-1:]), command, "\n".join(body[:-1]))
+
+
+def _said(lines: list[str]) -> str:
+    said = dict.fromkeys(_QUOTED.sub("", line) for line in lines if line.strip())  # most of it is said twice
+    return "\n".join(said)
