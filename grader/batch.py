@@ -118,7 +118,7 @@ class Batch:
         """What is to be done for a student: who has no grade gets one; `look`: if the tag names another image by
         now, as well."""
         last = self._journal.last(student.id, STAGED if self._mode == "regrade" else COUNTS)
-        if last is None or not last.graded or last.basis != self._basis:
+        if last is None or not last.graded or (last.target, last.basis) != (student.target, self._basis):
             return "grade"
         return "look" if self._mode == "resume" else "keep"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import image
 from .assignment import Assignment
-from .engine import Engine, Refusal
+from .engine import BadImage, Engine, Refusal
 from .i18n import _
 from .image import Facts
 from .model import Fault, GraderError, Misuse, Size, Submission, Trouble
@@ -72,7 +72,7 @@ class Case:
         """Set out in the background, so that the engine works while this process gets ready."""
 
         def ahead() -> None:
-            with contextlib.suppress(GraderError):  # whoever needs the stage is told
+            with contextlib.suppress(Exception):  # whoever needs the stage is told
                 self.app()
 
         self._ahead = threading.Thread(target=ahead, daemon=True)
@@ -147,13 +147,14 @@ class Case:
                 check="published",
             ) from None  # fmt: skip
         except (registry.BadImage, registry.NoPlatform) as error:
-            raise Fault(
-                _("{reference} is no image that can be run: {why}.").format(
-                    reference=reference, why=one_line(str(error))
-                ),
-                _("Build it again with a current Docker, and push it again."),
-                check="published",
-            ) from None
+            raise self._no_image(one_line(str(error))) from None
+
+    def _no_image(self, why: str) -> Fault:
+        return Fault(
+            _("{reference} is no image that can be run: {why}.").format(reference=self.reference(), why=why),
+            _("Build it again with a current Docker, and push it again."),
+            check="published",
+        )
 
     def digest(self, tag: str) -> str | None:
         """What `tag` of the same repository resolves to; None where there is none. Raises Trouble."""
@@ -307,13 +308,16 @@ class Case:
         if self.is_remote:
             remote, client = self.remote(), self.options.credentials
             self.told(_("pulling {name}").format(name=self.reference().name))
-            pulled = engine.pull(
-                self.reference().name,
-                remote.manifest_digest,
-                self.assignment.platform,
-                self.assignment.timeouts.pull,
-                stored_login(self.reference().registry or "") if client else None,
-            )
+            try:
+                pulled = engine.pull(
+                    self.reference().name,
+                    remote.manifest_digest,
+                    self.assignment.platform,
+                    self.assignment.timeouts.pull,
+                    stored_login(self.reference().registry or "") if client else None,
+                )
+            except BadImage as bad:
+                raise self._no_image(one_line(str(bad))) from None
             facts = replace(facts, id=pulled)
         unpacked = [int(e.get("Size") or 0) for e in reversed(engine.history(str(facts.id)))]
         self._unpacked = sum(unpacked)

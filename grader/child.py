@@ -134,9 +134,13 @@ def _run_checks(
     assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]
 ) -> list[str]:
     """Run them; which files of them could not be read, and why."""
+    import _pytest.runner
     import pytest
 
     from .plugin import Given
+
+    # It changes the environment for each test, which other threads read for the proxies that it names.
+    _pytest.runner._update_current_test_var = lambda *_: None
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
     extra = assignment.extra

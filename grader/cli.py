@@ -308,7 +308,7 @@ def batch(roster_file: Path, folder: Path, assignment_file: Path, jobs: int, dis
             with graded(folder, listed, asked, plan, terminal) as ended:
                 _write_class(reports, ended.book)
                 _print("\n".join(summary(ended, folder)))
-                return UNGRADED if ended.blank else PASSED
+                return UNGRADED if ended.blank or ended.untold else PASSED
         except KeyboardInterrupt:
             raise KeyboardInterrupt(terminal.interrupted()) from None
 

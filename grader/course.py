@@ -67,12 +67,13 @@ class Place(Protocol):
 @dataclass(frozen=True)
 class Ended:
     """What a run did, how the whole class stands after it, how many have which verdict, and how many no grade.
-    `clean`: nothing is left on the engine."""
+    `untold`: how many --regrade could not grade again, whose grades stand. `clean`: nothing is left on the engine."""
 
     tally: Tally
     book: Gradebook
     verdicts: Counter[Verdict]
     blank: int
+    untold: int
     clean: bool
 
 
@@ -114,6 +115,7 @@ def graded(folder: Path, roster: Roster, assignment: Assignment, plan: Plan, vie
             book=book,
             verdicts=Counter(verdict for verdict, _graded in results),
             blank=sum(not graded for _verdict, graded in results),
+            untold=tally.ungraded if mode == "regrade" else 0,
             clean=run not in journal.unswept(),
         )
 
@@ -187,7 +189,8 @@ class Here:
 
 def lookup(assignment: Assignment, options: Options) -> Callable[[str, str | None], str | None]:
     """A function from a target, and what its grade is of, to what it names now. It raises Trouble."""
-    client = Client(credentials=stored_login if options.credentials else None)
+    anybody = Client()
+    client = Client(credentials=stored_login) if options.credentials else anybody
 
     def found(target: str, known: str | None) -> str | None:
         reference = Reference.parse(target)
@@ -195,12 +198,11 @@ def lookup(assignment: Assignment, options: Options) -> Callable[[str, str | Non
             image = Engine("").inspect(target)
             return str(image["Id"]) if image else None
         try:
-            digest = client.digest(reference)
-            if known is None:  # there is something by that name: was it no image?
-                client.resolve(reference, assignment.platform)
+            if known is None:  # was it not public, or no image?
+                return anybody.resolve(reference, assignment.platform).digest
+            return client.digest(reference)
         except Refused:
             return None
-        return digest
 
     return found
 

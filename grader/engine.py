@@ -43,6 +43,19 @@ class Refusal(Exception):
     """The engine will not create or start this container; its own words. The image's fault, or ours."""
 
 
+class BadImage(Exception):
+    """The engine has the image's content, and cannot make an image of it; its own words."""
+
+
+# What no registry or network does to an image (moby distribution/pull_v2.go, layer/, docker/docker archive).
+_BAD = re.compile(
+    r"cannot unmarshal|layers from manifest don't match|invalid character .* looking for|unexpected end of JSON"
+    r"|(?:failed to register layer|Error processing tar file)(?!.*(?:no space left|input/output|read-only))"
+    r"|unsupported media type|archive/tar: invalid tar header",
+    re.IGNORECASE,
+)
+
+
 class Engine:
     """A connection to the engine. Everything it makes is labelled `session`. Raises Trouble."""
 
@@ -105,7 +118,7 @@ class Engine:
     ) -> str:
         """The id of `name@digest`, pulled if need be; in this session's name alone, so that with the last
         session that uses it, it is gone. Each error in the stream is seen: docker-py's own `images.pull`
-        swallows them (docker-py #1287)."""
+        swallows them (docker-py #1287). Raises BadImage or Trouble."""
         from .registry import wait_told
 
         reference, last = f"{name}@{digest}", ""
@@ -124,6 +137,8 @@ class Engine:
                 r"^$|toomanyrequests|time(d )?out|EOF|reset|unavailable|50[0-9]", last, re.IGNORECASE
             ):
                 break
+        if _BAD.search(last):
+            raise BadImage(last)
         raise Trouble(
             _("The image could not be pulled: {error}").format(error=one_line(last)),
             _("This is not the submission's fault: grade it again later."),

@@ -37,6 +37,10 @@ def write(folder: Path, book: Gradebook) -> None:
     _tidy(folder, files, book)
     for name, text in files.items():
         aside(folder / name, text)
+    try:
+        (folder / "feedback").mkdir(exist_ok=True)
+    except OSError as error:
+        raise Misuse(f"cannot write {folder / 'feedback'}: {error.strerror}") from None
     for result in book.results:
         aside(folder / _feedback(result.submission.id), [markdown.render([result])])
 
@@ -80,7 +84,6 @@ def aside(path: Path, content: Iterable[str] | bytes) -> None:
     """Write a file whole or not at all: whoever reads meanwhile has the old one. Misuse where it must not be, Trouble
     where the disk is full or fails."""
     try:
-        path.parent.mkdir(exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:

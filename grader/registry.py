@@ -274,6 +274,7 @@ class Client:
         platform = _platform(config)
         if not platform:
             raise BadImage("its config names no platform: an artifact, not an image")
+        _sound(config, len(layers))
         # An index is taken at its word for the variant, which configs seldom name.
         if _rank(platform, "/".join(wanted.split("/")[: 2 if offers else 3])) is None:
             raise NoPlatform(f"it is for {platform}, not {wanted}", (platform,))
@@ -542,6 +543,29 @@ def _list(document: dict[str, Any], key: str) -> list[Any]:
     if not isinstance(found, list):
         raise BadImage(f"its {key} are not a list")
     return found
+
+
+def _sound(config: dict[str, Any], layers: int) -> None:
+    """BadImage unless an image's config is of the types that OCI image spec, config.md says."""
+    inner, rootfs, history = config.get("config") or {}, config.get("rootfs"), config.get("history") or []
+    if not isinstance(inner, dict) or not isinstance(history, list):
+        raise BadImage("its config is malformed")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or len(diff_ids) != layers:
+        raise BadImage("its config does not name its layers")
+    kinds = {
+        "Env": list,
+        "Cmd": list,
+        "Entrypoint": list,
+        "ExposedPorts": dict,
+        "Healthcheck": dict,
+        "User": str,
+    }
+    wrong = [
+        key for key, kind in kinds.items() if inner.get(key) is not None and not isinstance(inner[key], kind)
+    ]
+    if wrong:
+        raise BadImage(f"its config is malformed: {', '.join(wrong)}")
 
 
 def _layer(entry: Any) -> Layer:

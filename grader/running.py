@@ -265,12 +265,19 @@ class Running:
         step down."""
         until = time.monotonic() + self.timeouts.settle
         while True:
-            processes = self._processes = self._own(self.app.processes())
+            processes = self._processes = self._own(self._listed())
             roots = [p for p in processes if self.app.root_uid in p.uids]
             if (processes and not roots) or time.monotonic() > until:
                 return processes, roots
             self.alive()
             time.sleep(0.1)
+
+    def _listed(self) -> list[Process]:
+        try:
+            return self.app.processes()
+        except Trouble:
+            self.alive()  # it may have ended meanwhile
+            raise
 
     def _own(self, processes: list[Process]) -> list[Process]:
         """Those that descend from PID 1: a run of the health check is the engine's, and comes and goes."""
@@ -292,7 +299,7 @@ class Running:
         kernel/signal.c, for the init of a PID namespace). None where it may end by it, or cannot be told."""
         pid, bit = self.alive().pid, 1 << (number - 1)
         for again in (False, True):  # a handler may be new since the last look
-            processes = self.app.processes() if again else self._processes or self.app.processes()
+            processes = self._listed() if again else self._processes or self._listed()
             first = next((p for p in processes if p.pid == pid), None)
             masks = None if first is None or first.caught is None else first.caught | (first.blocked or 0)
             if first is None or masks is None or masks & bit:

@@ -52,7 +52,8 @@ CREATE TABLE starter (reference TEXT PRIMARY KEY, diff_ids TEXT NOT NULL);
 CREATE TABLE attempt (
     number INTEGER PRIMARY KEY, submission TEXT NOT NULL, digest TEXT, assignment TEXT NOT NULL,
     asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, errors INTEGER NOT NULL, standing TEXT NOT NULL,
-    result TEXT NOT NULL, layers TEXT NOT NULL, graded_at TEXT NOT NULL, run TEXT NOT NULL);
+    target TEXT NOT NULL, public INTEGER NOT NULL, result TEXT NOT NULL, layers TEXT NOT NULL,
+    graded_at TEXT NOT NULL, run TEXT NOT NULL);
 CREATE INDEX attempts ON attempt (submission, standing, number);
 """
 # An attempt's standing: it counts; it was made by --regrade and waits to; it was refused.
@@ -94,9 +95,10 @@ class Basis:
 
 @dataclass(frozen=True)
 class Kept:
-    """A submission's last attempt: `digest` is what the grade is of, None where nothing was reached; `graded`, whether
-    it is a grade under the levels and points in force."""
+    """A submission's last attempt, at `target`: `digest` is what the grade is of, None where nothing was reached, or
+    not by everybody; `graded`, whether it is a grade under the levels and points in force."""
 
+    target: str
     digest: str | None
     graded: bool
     basis: Basis
@@ -180,6 +182,7 @@ class Journal:
             raise Misuse(f"cannot open {path}: {error}") from None
         except sqlite3.DatabaseError:
             raise Misuse(f"{path} is no journal of this grader") from None
+        self._path, self._inode = path, path.stat().st_ino
 
     def close(self) -> None:
         self._base.close()
@@ -277,12 +280,13 @@ class Journal:
 
     def record(self, session: str, basis: Basis, result: Result, staged: bool = False) -> None:
         """An attempt has ended."""
+        self._still_there()
         image = result.image
         layers = json.dumps([asdict(layer) for layer in image.layers] if image else [])
         with self._at_once():
             self._base.execute(
-                "INSERT INTO attempt (submission, digest, assignment, asked, checks, verdict, errors, standing, result,"
-                " layers, graded_at, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO attempt (submission, digest, assignment, asked, checks, verdict, errors, standing, target,"
+                " public, result, layers, graded_at, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     result.submission.id,
                     image.identity if image else None,
@@ -292,6 +296,8 @@ class Journal:
                     result.verdict,
                     sum(check.status == "error" for check in result.checks),
                     STAGED if staged else COUNTS,
+                    result.submission.target,
+                    not any(check.id == "published" and check.status == "failed" for check in result.checks),
                     json_.dumps(json_.to_dict(result)),
                     layers,
                     result.started_at,
@@ -299,18 +305,28 @@ class Journal:
                 ),
             )
 
+    def _still_there(self) -> None:
+        """SQLite writes on into a file that somebody has removed. Raises Trouble."""
+        try:
+            there = self._path.stat().st_ino == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise Trouble(_("The journal {path} has been removed.").format(path=self._path))
+
     def last(self, submission: str, standing: str = COUNTS) -> Kept | None:
         """The last attempt at a submission that has this standing."""
         row = self._one(
-            "SELECT digest, errors, asked, checks FROM attempt WHERE submission = ? AND standing = ?"
+            "SELECT target, digest, public, errors, asked, checks FROM attempt WHERE submission = ? AND standing = ?"
             " ORDER BY number DESC LIMIT 1",
             submission,
             standing,
         )
         if row is None:
             return None
-        graded = not row[1] or self._read(submission, standing, "1" if standing == STAGED else "holds").graded
-        return Kept(row[0], graded, Basis(row[2], row[3]))
+        target, digest, public, errors, *basis = row
+        graded = not errors or self._read(submission, standing, "1" if standing == STAGED else "holds").graded
+        return Kept(target, digest if public else None, graded, Basis(*basis))
 
     def changes(self) -> list[Change]:
         """What --regrade found otherwise: (student, the grade that counts, the one that waits)."""
@@ -321,9 +337,9 @@ class Journal:
         return [Change(s, old, Grade.of(new)) for s, old, new in pairs if new and Grade.of(new) != old]
 
     def _waiting(self, student: Student) -> Result | None:
-        """What --regrade found of a student. Where it could not tell, a grade on the same basis stands."""
+        """What --regrade found of a student. Where it could not tell, the grade stands: our trouble takes none away."""
         old, new = self.last(student.id), self.last(student.id, STAGED)
-        if new is None or (old and old.graded and not new.graded and old.basis == new.basis):
+        if new is None or (old and old.graded and not new.graded):
             return None
         return self._read(student.id, STAGED, "1")
 

@@ -6,7 +6,8 @@ test_batch's to show.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
@@ -35,6 +36,8 @@ class Class:
         self.results: dict[str, Result] = {}
         self.named: dict[str, str | None] = dict.fromkeys(ids, "sha256:" + "1" * 64)
         self.asked = ASKED
+        self.targets: dict[str, str] = {}
+        self.before_grading: Callable[[], None] = lambda: None
         self.graded: list[str] = []
         self.changes: list[Change] = []
         self.answer: bool | None = True
@@ -46,7 +49,8 @@ class Class:
     def run(self, mode: Mode = "resume") -> course.Ended:
         """One run; `graded` is then who was graded, `changes` what was told."""
         self.graded, self.changes = [], []
-        students = tuple(Student(id, f"ghcr.io/{id}/x:v1.0", columns={"id": id}) for id in self.ids)
+        named = ((id, self.targets.get(id, f"ghcr.io/{id}/x:v1.0")) for id in self.ids)
+        students = tuple(Student(id, target, columns={"id": id}) for id, target in named)
         with course.graded(
             self.folder, Roster(("id",), students), self.asked, Plan(2, 10**9, mode), self
         ) as ended:
@@ -66,6 +70,7 @@ class Class:
     # --- a place ---
 
     def submit(self, submission: Submission) -> Future[Result]:
+        self.before_grading()
         self.graded.append(submission.id)
         future: Future[Result] = Future()
         future.set_result(
@@ -268,18 +273,50 @@ def test_regrade_keeps_a_grade_where_it_could_not_tell(tp: Class) -> None:
     assert tp.scores()["ann"] == 20
 
 
-def test_by_another_assignment_a_grade_that_cannot_be_found_again_is_shown_as_lost(tp: Class) -> None:
+def test_by_another_assignment_too_a_grade_stands_that_could_not_be_found_again(tp: Class) -> None:
     tp.run()
     tp.asked, tp.results["ann"] = other_demands(), lost(tp, "ann")
-    tp.answer = None
-    tp.run("regrade")
-    assert [(c.student.id, c.new.score, c.drops) for c in tp.changes] == [("ann", None, True)]
+    ended = tp.run("regrade")
+    assert (tp.changes, ended.untold) == ([], 1)
     assert tp.scores()["ann"] == 20
-    tp.answer = True
     del tp.results["ann"]
+    with pytest.raises(Misuse, match=r"^1 submissions .* another assignment"):
+        tp.run()
     tp.run("regrade")
-    assert tp.graded == ["ann"]  # it had nothing to wait for
+    assert "ann" in tp.graded
     assert tp.scores() == {"ann": 20, "ben": 20}
+
+
+def test_a_corrected_line_of_the_roster_is_another_submission(tp: Class) -> None:
+    tp.run()
+    tp.targets["ann"] = "ghcr.io/ann/y:v1.0"
+    tp.results["ann"] = tp.passed("ann", published="failed")
+    tp.run()
+    assert tp.graded == ["ann"]
+    assert tp.scores()["ann"] == 17
+
+
+def test_what_was_not_public_is_looked_for_again_as_anybody(tp: Class) -> None:
+    tp.results["ann"] = tp.passed("ann", published="failed")
+    tp.run()
+    tp.named["ann"] = None
+    tp.run()
+    assert tp.graded == []
+    tp.named["ann"] = tp.named["ben"]
+    del tp.results["ann"]
+    tp.run()
+    assert tp.graded == ["ann"]
+    assert tp.scores()["ann"] == 20
+
+
+def test_a_folder_that_is_removed_under_a_run_ends_it(tp: Class) -> None:
+    tp.run()
+    tp.ids.append("cat")
+    tp.named["cat"] = None
+    tp.before_grading = lambda: shutil.rmtree(tp.folder)
+    with pytest.raises(Trouble, match="has been removed"):
+        tp.run()
+    assert not tp.folder.exists()
 
 
 def test_what_took_long_to_fail_is_not_tried_again_unasked(

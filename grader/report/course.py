@@ -127,6 +127,8 @@ def summary(ended: Ended, folder: Path) -> Iterator[str]:
         if ended.blank > FEW:
             yield "  …"
         yield _("Nobody gets a zero for that: give the same command with --retry-errors to grade them.")
+    if ended.untold:
+        yield _("{count} could not be graded again; their grades stand.").format(count=ended.untold)
     if not ended.clean:
         yield _("The engine could not be cleaned up; the next run on this folder does it.")
     yield _("See {report} and {gradebook}.").format(
