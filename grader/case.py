@@ -243,6 +243,9 @@ class Case:
     def size(self) -> Facts:
         """The facts, with each layer's compressed bytes: as the registry has them, else estimated."""
         facts = self.facts()
+        if self.is_remote:
+            with contextlib.suppress(Trouble):  # then the manifest's word is taken
+                self._compressed = self._client().stored(self.remote())
         if self.is_remote or not facts.id:
             return facts
         from . import layers
@@ -267,7 +270,7 @@ class Case:
         """Both sizes in bytes, as far as they are known by now."""
         if not self.is_remote:
             return Size(self._compressed, self._unpacked)
-        declared = self.remote().compressed
+        declared = max(self.remote().compressed, self._compressed or 0)
         if self._unpacked and declared * 20 < self._unpacked:  # no registry looks whether a manifest is right
             return Size(max(declared, self.weighed()), self._unpacked)
         return Size(declared, self._unpacked)

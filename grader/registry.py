@@ -226,6 +226,20 @@ class Client:
         """The digest that `reference` resolves to, by a HEAD where that will do. Raises as `resolve`."""
         return self._in_time(reference, lambda: self._digest(reference))
 
+    def stored(self, image: RemoteImage) -> int:
+        """Bytes of an image's layers as they are stored: a registry does not look whether a manifest's sizes are right.
+        Where it does not tell of a blob, what the manifest says of it."""
+
+        def size(layer: Layer) -> int:
+            with suppress(RegistryTrouble, Refused, ValueError):
+                path = f"blobs/{layer.digest}"
+                answer = self._ask(image.reference, path, 0, method="HEAD", tries=1)
+                if answer.status == 200:
+                    return max(layer.size, int(answer.headers.get("Content-Length", "0")))
+            return layer.size
+
+        return self._in_time(image.reference, lambda: sum(map(size, image.layers)))
+
     def _in_time(self, ref: Reference, work: Callable[[], T]) -> T:
         """`work()`, or RegistryTrouble at the deadline. A thread, as nothing else bounds a name look-up or
         headers that come a byte at a time; one that is late is left behind, and finds its time over."""

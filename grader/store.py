@@ -183,6 +183,7 @@ class Journal:
         except sqlite3.DatabaseError:
             raise Misuse(f"{path} is no journal of this grader") from None
         self._path, self._inode = path, path.stat().st_ino
+        self._read_demands: dict[int, tuple[AssignmentRef, list[Demand]]] = {}
 
     def close(self) -> None:
         self._base.close()
@@ -380,9 +381,8 @@ class Journal:
 
     def result(self, student: Student) -> Result:
         """The student's grade; who has not been graded yet is `ungraded`, at NEVER."""
-        if self._row(student.id, COUNTS):
-            return self._read(student.id, COUNTS)
-        return _not_yet(student, self._demands())
+        row = self._row(student.id, COUNTS)
+        return rescored(row, self._demands()) if row else _not_yet(student, self._demands())
 
     def layers(self) -> Iterator[tuple[str, str | None, tuple[Layer, ...]]]:
         """(submission, digest, layers) of each image that was graded."""
@@ -412,8 +412,13 @@ class Journal:
         return row and str(row[0])
 
     def _demands(self, which: str = "holds") -> tuple[AssignmentRef, list[Demand]]:
-        row = self._one(f"SELECT assignment, demands FROM run WHERE {which} ORDER BY number DESC LIMIT 1")  # noqa: S608
-        return AssignmentRef(**json.loads(row[0])), [Demand(**each) for each in json.loads(row[1])]
+        number, ref, demands = self._one(
+            f"SELECT number, assignment, demands FROM run WHERE {which} ORDER BY number DESC LIMIT 1"  # noqa: S608
+        )
+        if number not in self._read_demands:  # a run's do not change, and each result of a class asks for them
+            listed = [Demand(**each) for each in json.loads(demands)]
+            self._read_demands[number] = (AssignmentRef(**json.loads(ref)), listed)
+        return self._read_demands[number]
 
 
 class Results(Sequence[Result]):
