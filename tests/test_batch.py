@@ -458,13 +458,13 @@ def diff_id(layer: bytes) -> str:
 
 
 def start(listed: Path, out: Path) -> subprocess.Popen[str]:
-    """`grader batch`, two at a time, as a shell in the foreground starts it: a background job ignores Ctrl-C."""
+    """`grader batch`, two at a time, as a shell in the foreground starts it."""
     return subprocess.Popen(
         [*course.GRADER, "batch", str(listed), "--out", str(out), "--jobs", "2"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=course.in_the_foreground,  # noqa: PLW1509
     )
 
 

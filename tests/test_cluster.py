@@ -125,7 +125,13 @@ def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
 def started(listed: Path, out: Path, dask: Dask) -> subprocess.Popen[str]:
     """A run of the class, under way."""
     command = [*course.GRADER, "batch", str(listed), "--out", str(out), "--dask", dask.address]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=course.ENVIRON)
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=course.ENVIRON,
+        preexec_fn=course.in_the_foreground,  # noqa: PLW1509
+    )
 
 
 def sessions(out: Path, swept: bool | None = None) -> list[str]:

@@ -23,6 +23,7 @@ from grader.submission import new_session, submission_of
 from grader.warm import Warm
 
 from .support.corpus import busybox_base
+from .support.course import in_the_foreground
 
 HTTPD = 'CMD ["httpd", "-f", "-p", "5000", "-h", "/www"]'
 
@@ -257,8 +258,7 @@ def start_grader(lab: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # As a shell in the foreground starts it: a background job would ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=in_the_foreground,  # noqa: PLW1509
     )
 
 

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -133,6 +134,12 @@ def batch(
     command = [*GRADER, "batch", str(roster), "--out", str(out), *options]
     env = {**ENVIRON, **(environ or {})}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, **kwargs)
+
+
+def in_the_foreground() -> None:
+    """For `preexec_fn`: hear Ctrl-C. A shell's background job, which a test run may be, ignores it, and so would all
+    that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 ENVIRON = {**os.environ, "LC_ALL": "C.UTF-8"}
