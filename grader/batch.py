@@ -117,6 +117,8 @@ class Batch:
     def _plan(self, student: Student) -> Literal["grade", "look", "keep"]:
         """What is to be done for a student: who has no grade gets one; `look`: if the tag names another image by
         now, as well."""
+        if not student.target:
+            return "keep"
         last = self._journal.last(student.id, STAGED if self._mode == "regrade" else COUNTS)
         if last is None or not last.graded or (last.target, last.basis) != (student.target, self._basis):
             return "grade"

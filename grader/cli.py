@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -292,8 +293,11 @@ def batch(roster_file: Path, folder: Path, assignment_file: Path, jobs: int, dis
     from .report import moodle
     from .report.course import Terminal, summary
 
+    if yes and not regrade:
+        raise click.UsageError("--yes goes with --regrade")
     if regrade and retry_errors:
         raise click.UsageError("--regrade grades all, --retry-errors the ungraded only: choose one")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that is cancelled tells what is done
     i18n.use(lang)
     asked = assignment.load(assignment_file)
     listed = roster.load(roster_file, asked)

@@ -65,7 +65,8 @@ class Submission:
 
 @dataclass(frozen=True)
 class Student:
-    """A line of the roster. `target` is the image to grade, `columns` the line as it stood: header → cell."""
+    """A line of the roster. `target` is the image to grade, empty where it is not known yet; `columns` the line as it
+    stood: header → cell."""
 
     id: str
     target: str

@@ -41,8 +41,8 @@ class Roster:
 class _Layout:
     """Where a known class list keeps what is needed. Headers are in lower case.
 
-    `github` is the column that an image pattern's `{github}` stands for; only a line whose `role` is
-    empty or `student` is graded.
+    `github` is the column that an image pattern's `{github}` stands for; where students link their account later,
+    it may be empty, and there is nothing to grade yet. Only a line whose `role` is empty or `student` is graded.
     """
 
     who: str
@@ -51,11 +51,18 @@ class _Layout:
     github: str
     names: tuple[str, ...] = ("name",)
     role: str | None = None
+    links_later: bool = False
 
 
 _LAYOUTS = (
     _Layout("a roster of your own", ("id",), "id", "github"),
-    _Layout("GitHub Classroom", ("identifier", "github_username"), "identifier", "github_username"),
+    _Layout(
+        "GitHub Classroom",
+        ("identifier", "github_username"),
+        "identifier",
+        "github_username",
+        links_later=True,
+    ),
     _Layout(
         "Classroom 50",
         ("username", "first_name", "last_name"),
@@ -72,8 +79,9 @@ def load(path: Path, assignment: Assignment) -> Roster:
 
     It has `id` and either `image` or the columns that the assignment's image pattern names; `name` and
     `email` are taken where they are, and any further column is kept. GitHub Classroom's and Classroom 50's
-    rosters are known by their headers; of the latter only students are taken, not who teaches. Headers are
-    matched without regard to case and outer blanks; blank lines are skipped.
+    rosters are known by their headers; of the latter only students are taken, not who teaches; in the former a student
+    who has not linked an account has no target yet. Headers are matched without regard to case and outer blanks; blank
+    lines are skipped.
 
     Misuse names every mistake of the file, one a line: `PATH, line N: what`.
     """
@@ -245,6 +253,8 @@ class _Reader:
         """
         if "image" in row:
             target, wrong = row["image"], [] if row["image"] else [_empty("image")]
+        elif self.layout and self.layout.links_later and not row.get(self.layout.github):
+            return "", []
         elif self.pattern and not self.malformed and all(column in row for column in self.fields.values()):
             wrong = [what for column in self.fields.values() for what in _field_mistakes(column, row[column])]
             target = self._filled(row)

@@ -464,7 +464,7 @@ def rescored(row: str, current: tuple[AssignmentRef, Sequence[Demand]]) -> Resul
 
 def _not_yet(student: Student, current: tuple[AssignmentRef, Sequence[Demand]]) -> Result:
     assignment, demands = current
-    message = _("Not graded yet.")
+    message = _("Not graded yet.") if student.target else _("Not graded: the roster names no account yet.")
     checks = tuple(
         Outcome(d.id, d.title, d.level, "error", max_points=d.points, message=message) for d in demands
     )

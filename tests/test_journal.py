@@ -155,6 +155,15 @@ def test_who_has_no_grade_gets_one_by_the_same_command(tp: Class) -> None:
     assert tp.graded == ["ann"]
 
 
+def test_who_has_no_account_yet_is_not_graded_and_told_why(tp: Class) -> None:
+    tp.targets["ann"] = ""
+    assert tp.run().blank == 1
+    assert tp.graded == ["ben"]
+    with closing(Journal(tp.folder)) as journal:
+        told = journal.gradebook().results[0].checks[0]
+    assert (told.status, told.message) == ("error", "Not graded: the roster names no account yet.")
+
+
 def test_retry_errors_looks_at_nobody_else(tp: Class) -> None:
     tp.results["ann"] = lost(tp, "ann")
     tp.run()

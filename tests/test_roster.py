@@ -96,10 +96,9 @@ def test_github_classrooms_roster_is_taken_as_it_is(tmp_path: Path) -> None:
     assert found.columns == ("identifier", "github_username", "github_id", "name")
 
 
-def test_who_has_not_linked_an_account_yet_is_a_bad_line_that_says_how_to_mend_it(tmp_path: Path) -> None:
+def test_who_has_not_linked_an_account_yet_stands_in_the_class_without_an_image(tmp_path: Path) -> None:
     text = '"identifier","github_username","github_id","name"\n"a","al","1",""\n"b","","",""\n'
-
-    assert told(tmp_path, text) == "line 3: github_username is empty: fill it in, or remove the line"
+    assert who(load(tmp_path, text)) == [("a", "ghcr.io/al/zero-to-hero:v1.0"), ("b", "")]
 
 
 def test_classroom_50s_roster_is_taken_as_it_is_without_who_teaches(tmp_path: Path) -> None:

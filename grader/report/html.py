@@ -220,7 +220,7 @@ def _say() -> dict[str, Any]:
         "atLeast": _("{low} and more"),
         "asTable": _("As a table"),
         "checks": _("Checks"),
-        "rate": _("Passed: the share of those to whom a check applies and who could be judged."),
+        "rate": _("Passed: the share of those to whom a check applies; who was blocked has not passed it."),
         "copies": _("What submissions share"),
         "copiesFact": _(
             "Beyond the base image and what was handed out. A fact for you to judge, never part of a verdict."
