@@ -47,11 +47,11 @@ class BadImage(Exception):
     """The engine has the image's content, and cannot make an image of it; its own words."""
 
 
-# What no registry or network does to an image (moby distribution/pull_v2.go, layer/, docker/docker archive).
+# What only an image's verified content does, and no registry, proxy, disk or memory of ours: where it is not sure, the
+# trouble is ours (moby distribution/pull_v2.go, pkg/archive).
 _BAD = re.compile(
-    r"cannot unmarshal|layers from manifest don't match|invalid character .* looking for|unexpected end of JSON"
-    r"|(?:failed to register layer|Error processing tar file)(?!.*(?:no space left|input/output|read-only))"
-    r"|unsupported media type|archive/tar: invalid tar header",
+    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type)"
+    r"|(?:failed to register layer|Error processing tar file)(?!.*signal).*(?:unexpected EOF|invalid (?:tar )?header)",
     re.IGNORECASE,
 )
 
