@@ -1,6 +1,5 @@
 # make demo: the main job on three submissions. make test: everything. Both set up what they need.
-PYTHON ?= python3.11
-export PYTHON
+export PYTHON # another interpreter than the one that tools/venv chooses
 
 .PHONY: setup engine base packages demo test lint bench clean
 

@@ -11,6 +11,7 @@ def main() -> None:
     warm = None
     if "check" in sys.argv[1:2] and "--help" not in sys.argv:
         gc.disable()  # it lives for a second
+        from . import session  # noqa: F401 - what both come to need, before they part
         from .warm import Warm
 
         warm = Warm(fresh=False)

@@ -25,6 +25,8 @@ from .reference import MalformedReference, Reference
 from .text import one_line
 
 if TYPE_CHECKING:  # what not every submission needs is imported where it is used: it all costs time
+    import socket
+
     from . import registry
     from .running import Running
 
@@ -62,7 +64,10 @@ class Case:
         options: Options,
         session: str,
         told: Callable[[str], None] = lambda _line: None,
+        asked: socket.socket | None = None,
     ) -> None:
+        """`asked`: of a network that the engine has been asked for already (see `ahead`)."""
+        self._asked = asked
         self.submission, self.assignment, self.options = submission, assignment, options
         self.session, self.told = session, told
         self._lock = threading.Lock()
@@ -195,7 +200,7 @@ class Case:
 
     @stage
     def engine(self) -> Engine:
-        return Engine(self.session)
+        return Engine(self.session, self._asked)
 
     @stage
     def foreign(self) -> bool:

@@ -16,30 +16,31 @@ from typing import Any
 from .assignment import CHECKS, Assignment
 from .case import Case
 from .i18n import _, use
+from .later import later
 from .model import Fault, GraderError, Image, Misuse, Outcome, Trouble
+from .warm import Job
 
 
-def work(job: bytes, channel: socket.socket) -> None:
+def work(job: Job) -> None:
     """In the child: run the checks, and send what comes of them."""
-    with _Grading(job, channel) as grading:
-        import testcontainers.core.container  # noqa: F401 - before pytest, for the engine waits for it
-
+    with _Grading(job) as grading:
+        _load_containers()  # before pytest, for the engine waits for it
         grading.look()
         for unread in _run_checks(grading.case.assignment, lambda: (grading.case, grading.tell)):
             grading.send(trouble=_("A check cannot be read: {error}").format(error=unread))
 
 
-def work_on(assignment: Assignment | None, jobs: Callable[[], tuple[bytes, socket.socket]]) -> None:
+def work_on(assignment: Assignment | None, jobs: Callable[[], Job]) -> None:
     """As `work`, with all that can be done beforehand done: `jobs` forks, and returns in a child of each job; where
     the assignment is known and has no checks of its own, only after the checks have been collected."""
     _load()
     if assignment is None or assignment.extra:
-        work(*jobs())
+        work(jobs())
         return
     with contextlib.ExitStack() as stack:
 
         def begin() -> tuple[Case, Callable[[Outcome], None]]:
-            grading = stack.enter_context(_Grading(*jobs()))
+            grading = stack.enter_context(_Grading(jobs()))
             grading.look()
             return grading.case, grading.tell
 
@@ -49,17 +50,20 @@ def work_on(assignment: Assignment | None, jobs: Callable[[], tuple[bytes, socke
 class _Grading:
     """One job in its own process: what it has seen is sent, and at the end nothing of it is left."""
 
-    def __init__(self, job: bytes, channel: socket.socket) -> None:
-        submission, assignment, self._options, session = pickle.loads(job)  # noqa: S301 - from our own parent
-        self._channel, self._lock, self._over = channel, threading.Lock(), threading.Event()
+    def __init__(self, job: Job) -> None:
+        submission, assignment, self._options, session = pickle.loads(job.work)  # noqa: S301 - from our own parent
+        self._channel, self._lock, self._over = job.channel, threading.Lock(), threading.Event()
         self.send(pid=os.getpid())
-        threading.Thread(target=_outlive, args=(channel, session, self._over), daemon=True).start()
+        threading.Thread(target=_outlive, args=(job.channel, session, self._over), daemon=True).start()
         use(self._options.lang)
-        self.case = Case(submission, assignment, self._options, session, lambda text: self.send(told=text))
+        self.case = Case(submission, assignment, self._options, session, self._say, job.asked)
 
     def send(self, **line: Any) -> None:
         with self._lock, contextlib.suppress(OSError):  # a parent that has gone needs no answer
             self._channel.sendall(json.dumps(line).encode() + b"\n")
+
+    def _say(self, text: str) -> None:
+        self.send(told=text)
 
     def tell(self, outcome: Outcome) -> None:
         self.send(outcome=asdict(outcome))
@@ -130,10 +134,22 @@ _UNUSED = [
 ]
 
 
+def _load_containers() -> None:
+    with later("asyncio", "dotenv", "testcontainers.compose", "testcontainers.core.inspect"):
+        import testcontainers.core.container  # noqa: F401
+
+
+def _load_pytest() -> None:
+    lexers = ("pygments.lexer", "pygments.lexers", "pygments.lexers.diff", "pygments.lexers.python")
+    with later("pygments", "pygments.formatters", "pygments.formatters.terminal", *lexers):
+        import pytest  # noqa: F401
+
+
 def _run_checks(
     assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]
 ) -> list[str]:
     """Run them; which files of them could not be read, and why."""
+    _load_pytest()
     import _pytest.runner
     import pytest
 
@@ -158,8 +174,7 @@ def _run_checks(
 
 def _load() -> None:
     """Import what grading comes to need, so that its children have it."""
-    import testcontainers.core.container  # noqa: F401
-
+    _load_containers()
     from . import diagnose, layers, registry, running  # noqa: F401
 
 

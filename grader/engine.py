@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,8 @@ import requests
 from docker.context import ContextAPI
 from docker.types import LogConfig
 
-from . import assignment, model
+from . import ahead, assignment, model
+from .ahead import LABEL
 from .container import App, engine_trouble
 from .i18n import _
 from .model import Trouble
@@ -30,7 +32,6 @@ from .text import one_line
 # Its reaper's image is on Docker Hub, and mounts the engine's socket; we sweep ourselves.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
-LABEL = "io.grader.session"
 PULLS = "io.grader.pulls"
 REPOSITORY = "grader/build"  # of the images built here: grader/build:SESSION
 OLDEST_API = "1.41"  # Docker 20.10
@@ -57,9 +58,13 @@ _BAD = re.compile(
 
 
 class Engine:
-    """A connection to the engine. Everything it makes is labelled `session`. Raises Trouble."""
+    """A connection to the engine. Everything it makes is labelled `session`. Raises Trouble.
 
-    def __init__(self, session: str) -> None:
+    `asked`: where the answer comes from that tells whether the session's network has been made (see `ahead`).
+    """
+
+    def __init__(self, session: str, asked: socket.socket | None = None) -> None:
+        self._asked = asked
         self.session, self._news, self._line_is_dead = session, threading.Event(), threading.Event()
         try:
             _choose_host()
@@ -213,22 +218,21 @@ class Engine:
     # --- containers ---
 
     def network(self, kind: str) -> str:
-        """The network to run on: `isolated` makes one of the session's own that no packet leaves, for its
-        addresses are not translated (an `internal` one would break published ports: moby #36174)."""
+        """The network to run on: `isolated` makes one of the session's own that no packet leaves."""
         if kind != "isolated":
             return kind
-        with engine_trouble(_("making a network without a way out")):
-            self.api.create_network(
-                name := f"grader-{self.session}",
-                driver="bridge",
-                options={
-                    "com.docker.network.bridge.enable_ip_masquerade": "false",
-                    "com.docker.network.bridge.enable_icc": "false",
-                },
-                labels={LABEL: self.session},
-            )
-        self._network = name
-        return name
+        wanted = ahead.network(self.session)
+        if not self._made_ahead():
+            with engine_trouble(_("making a network without a way out")):
+                self.api.create_network(
+                    wanted["Name"], wanted["Driver"], wanted["Options"], labels=wanted["Labels"]
+                )
+        self._network = str(wanted["Name"])
+        return self._network
+
+    def _made_ahead(self) -> bool:
+        asked, self._asked = self._asked, None
+        return asked is not None and ahead.made(asked)
 
     _network: str | None = None
 
@@ -353,6 +357,8 @@ class Engine:
                     self.api.remove_container(self._container, force=True, v=True)
             if self._released:
                 self._released.result()
+            if self._made_ahead():  # and nobody came to need it
+                self._network = f"grader-{self.session}"
             self._remove_network()
             if not (self.keeps or hold):
                 self.disown()

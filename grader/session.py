@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, ahead
 from .assignment import Assignment, score
 from .i18n import _
 from .model import (
@@ -34,6 +34,7 @@ from .model import (
     Submission,
     Trouble,
 )
+from .reference import MalformedReference, Reference
 from .submission import new_session
 from .warm import Warm
 
@@ -72,8 +73,9 @@ def grade(
     began, started_at = time.monotonic(), datetime.now(UTC)
     deadline = began + (timeout or assignment.timeouts.total)
     seen = _Seen()
+    asked = _network_ahead(submission, assignment, options, session)
     try:
-        channel = warm.start(pickle.dumps((submission, assignment, options, session)))
+        channel = warm.start(pickle.dumps((submission, assignment, options, session)), asked)
     except OSError as error:
         raise HelperEnded(
             _("The grader's own helper process has ended: {error}").format(error=error)
@@ -87,6 +89,7 @@ def grade(
         finally:
             if not seen.clean:
                 seen.end(child)
+            if not seen.clean or (asked and not seen.engine):
                 _sweep(session, seen)
     if warm.stopped and not seen.clean:
         raise Stopped("stopped")
@@ -108,6 +111,18 @@ def grade(
         engine=seen.engine,
         grader=__version__,
     )
+
+
+def _network_ahead(
+    submission: Submission, assignment: Assignment, options: Options, session: str
+) -> socket.socket | None:
+    """The network of a submission on its own, asked for before anything else; others wait for more than that."""
+    if submission.kind == "directory" or options.network or assignment.run.network != "isolated":
+        return None
+    with contextlib.suppress(MalformedReference):
+        if options.local or not Reference.parse(submission.target).registry:
+            return ahead.ask(session, submission.target)
+    return None
 
 
 def ungraded(submission: Submission, assignment: Assignment, message: str) -> Result:

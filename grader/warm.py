@@ -12,11 +12,19 @@ import pickle
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 if TYPE_CHECKING:
     from .assignment import Assignment
+
+
+class Job(NamedTuple):
+    """In a child: what to do, where to answer, and a network asked for ahead."""
+
+    work: bytes
+    channel: socket.socket
+    asked: socket.socket | None
 
 
 class Warm:
@@ -43,14 +51,15 @@ class Warm:
         if fresh:
             self._here.send(pickle.dumps(assignment))
 
-    def start(self, job: bytes) -> socket.socket:
+    def start(self, job: bytes, asked: socket.socket | None = None) -> socket.socket:
         """Have a child forked for a job (see `child.work`); what it sends comes out of the socket, to its end.
+        `asked`: a network ahead, which becomes the child's (see `ahead`).
 
         Raises OSError where the warm process has ended.
         """
         here, there = socket.socketpair()
-        with there:
-            socket.send_fds(self._here, [b"job"], [there.fileno()])
+        with there, asked or contextlib.nullcontext():
+            socket.send_fds(self._here, [b"job"], [s.fileno() for s in (there, asked) if s])
         self._jobs.add(here)
         here.sendall(len(job).to_bytes(4, "big") + job)
         if self.stopped:
@@ -77,21 +86,25 @@ def _serve(requests: socket.socket, run: str = "", prepare: bytes = b"") -> None
     """Have a child work for each socket received; end when the owner has gone."""
     gc.disable()  # all are short-lived, and a third of an import is collecting
     signal.signal(signal.SIGCHLD, _reap)
-    import docker  # noqa: F401
+    from .later import later
+
+    with later("charset_normalizer"):
+        import docker  # noqa: F401
 
     from . import child
 
-    def jobs() -> tuple[bytes, socket.socket]:
+    def jobs() -> Job:
         """Returns in a child, and never here."""
         while True:
-            fds = socket.recv_fds(requests, 16, 1)[1]
+            fds = socket.recv_fds(requests, 16, 2)[1]
             if not fds:
                 _wait_for_all()
                 os._exit(_sweep(run))
             if os.fork() == 0:
                 requests.close()
-                return _job(socket.socket(fileno=fds[0]))
-            os.close(fds[0])
+                return _job(*(socket.socket(fileno=fd) for fd in fds))
+            for fd in fds:
+                os.close(fd)
 
     code = 1
     try:
@@ -99,7 +112,7 @@ def _serve(requests: socket.socket, run: str = "", prepare: bytes = b"") -> None
             os.dup2(os.open(os.devnull, os.O_RDWR), 1)
             child.work_on(pickle.loads(prepare), jobs)  # noqa: S301 - from our own parent
         else:
-            child.work(*jobs())
+            child.work(jobs())
         code = 0
     finally:
         os._exit(code)
@@ -133,13 +146,12 @@ def _wait_for_all() -> None:
             pass
 
 
-def _job(channel: socket.socket) -> tuple[bytes, socket.socket]:
-    """In a child: its job, and where to answer."""
+def _job(channel: socket.socket, asked: socket.socket | None = None) -> Job:
     os.setsid()  # so that all it starts can be ended at once
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     with channel.makefile("rb") as file:
-        return file.read(int.from_bytes(file.read(4), "big")), channel
+        return Job(file.read(int.from_bytes(file.read(4), "big")), channel, asked)
 
 
 if __name__ == "__main__":

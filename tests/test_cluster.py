@@ -20,8 +20,8 @@ import distributed
 import pytest
 
 from grader import assignment, cluster, sweep
+from grader.ahead import LABEL
 from grader.assignment import CHECKS
-from grader.engine import LABEL
 from grader.model import Submission, Trouble
 from grader.options import Options
 from grader.session import Stopped

@@ -13,9 +13,10 @@ import docker
 import pytest
 
 from grader import assignment, doctor
+from grader.ahead import LABEL
 from grader.cli import run
 from grader.doctor import Finding, diagnose
-from grader.engine import LABEL, REPOSITORY, Engine
+from grader.engine import REPOSITORY, Engine
 from grader.submission import new_session
 
 from .support.registry import Fault, Front, certificate

@@ -35,8 +35,9 @@ from typing import Any
 import yaml
 
 from grader import assignment, session
+from grader.ahead import LABEL
 from grader.build import build
-from grader.engine import LABEL, REPOSITORY, Engine
+from grader.engine import REPOSITORY, Engine
 from grader.model import Result, Submission
 from grader.options import Options
 from grader.submission import new_session
