@@ -223,7 +223,8 @@ class Client:
         return self._in_time(reference, lambda: self._resolve(reference, platform))
 
     def digest(self, reference: Reference) -> str:
-        """The digest that `reference` resolves to, by a HEAD where that will do. Raises as `resolve`."""
+        """The digest that `reference` resolves to, by a HEAD where that will do. Raises as `resolve`, but tells no
+        tags, and not whether there is such a repository."""
         return self._in_time(reference, lambda: self._digest(reference))
 
     def stored(self, image: RemoteImage) -> int:
@@ -300,6 +301,8 @@ class Client:
         said = answer.headers.get("Docker-Content-Digest", "")
         if answer.status == 200 and DIGEST.fullmatch(said) and said == (ref.digest or said):
             return said
+        if answer.status == 404 and not answer.page:
+            raise TagMissing(f"{ref.name} has no {target}: {answer.said()}")
         return self._manifest(ref, target)[0]  # which also tells why not: a HEAD has no body
 
     def _manifest(self, ref: Reference, target: str) -> tuple[str, dict[str, Any]]:

@@ -261,10 +261,16 @@ def test_a_repository_that_an_open_registry_does_not_have_is_not_public(plain: R
 
 
 def test_a_missing_tag_tells_the_tags_there_are(guarded: Registry) -> None:
-    for ask in (Client().resolve, Client().digest):
-        with pytest.raises(TagMissing, match="MANIFEST_UNKNOWN") as caught:
-            ask(ref(guarded, "alice/app:v2"))
-        assert caught.value.tags == ("v1",)
+    with pytest.raises(TagMissing, match="MANIFEST_UNKNOWN") as caught:
+        Client().resolve(ref(guarded, "alice/app:v2"))
+    assert caught.value.tags == ("v1",)
+
+
+def test_whether_there_is_a_tag_costs_one_request(plain: Registry) -> None:
+    with Front(plain) as front:
+        with pytest.raises(TagMissing, match="HTTP 404"):
+            Client().digest(ref(front, "alice/app:v2"))
+        assert front.seen == [("HEAD", "/v2/alice/app/manifests/v2")]
 
 
 def test_a_reference_without_a_tag_is_latest(guarded: Registry) -> None:
