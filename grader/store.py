@@ -485,13 +485,11 @@ def _not_yet(student: Student, current: tuple[AssignmentRef, Sequence[Demand]]) 
 
 
 def _demanded(outcome: Outcome, demand: Demand) -> Outcome:
-    return replace(
-        outcome,
-        level=demand.level,
-        title=demand.title,
-        points=demand.points if outcome.status == "passed" else 0,
-        max_points=demand.points,
-    )
+    points = demand.points if outcome.status == "passed" else 0
+    now = (demand.level, demand.title, points, demand.points)
+    if now == (outcome.level, outcome.title, outcome.points, outcome.max_points):  # as it nearly always is
+        return outcome
+    return replace(outcome, level=demand.level, title=demand.title, points=points, max_points=demand.points)
 
 
 @contextlib.contextmanager

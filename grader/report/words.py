@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 from grader.i18n import _
@@ -27,6 +28,7 @@ _COLONS = re.compile(r"^(\s*):(?=:.*::)", re.MULTILINE)
 _HASHES = re.compile(r"##(?=[\w.-]*\[)")
 
 
+@lru_cache(1024)  # a class says the same of many
 def foreign(text: str, limit: int = 4000) -> str:
     """`text` with nothing in it that a terminal, a file or a CI runner would act on; its lines are kept."""
     return disarmed(_HASHES.sub(r"#\\x23", visible(text, limit)))
@@ -37,6 +39,7 @@ def disarmed(text: str) -> str:
     return _COLONS.sub(r"\1\\x3a", text)
 
 
+@lru_cache(1024)
 def line(text: str, limit: int = 400) -> str:
     """`foreign`, on one line."""
     return foreign(" ".join(visible(text, limit).split()), limit * 10)
