@@ -5,17 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .warm import Warm
 
 
 def main() -> None:
-    warm = None
-    if "check" in sys.argv[1:2] and "--help" not in sys.argv:
-        gc.disable()  # it lives for a second
-        from . import session  # noqa: F401 - what both come to need, before they part
-        from .warm import Warm
-
-        warm = Warm(fresh=False)
     try:
+        warm = _helper() if "check" in sys.argv[1:2] and "--help" not in sys.argv else None
         from .cli import run
     except KeyboardInterrupt:
         sys.exit(130)
@@ -23,6 +21,14 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # taking a process apart that ends anyway is a tenth of its time
+
+
+def _helper() -> Warm:
+    gc.disable()  # it lives for a second
+    from . import session  # noqa: F401 - what both come to need, before they part
+    from .warm import Warm
+
+    return Warm(fresh=False)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from grader import assignment
+from grader import ahead, assignment
 from grader.engine import Engine, sweep
 from grader.model import Misuse
 from grader.options import Options
@@ -194,6 +194,36 @@ def test_another_labs_routes_are_graded_from_yaml_alone(
 def test_a_local_image_that_is_not_there_is_the_callers_mistake(warm: Warm, engine: object) -> None:
     with pytest.raises(Misuse, match="no such image"):
         grade(submission_of("no-such-image:v9"), assignment.load(), Options(), warm)
+
+
+def test_no_network_is_asked_for_where_there_is_no_such_image(engine: object) -> None:
+    assert ahead.ask(new_session(), "grader-fixtures/nothing") is None
+
+
+def test_a_network_that_nobody_came_to_need_is_gone_at_the_end(base: str, engine: docker.DockerClient) -> None:
+    session = new_session()
+    asked = ahead.ask(session, base)
+    assert asked
+    Engine(session, asked).close()
+    assert not engine.api.networks(names=[f"grader-{session}"])
+
+
+def test_a_network_that_was_asked_for_is_not_made_twice(base: str, engine: docker.DockerClient) -> None:
+    session = new_session()
+    its = Engine(session, ahead.ask(session, base))
+    name = its.network("isolated")
+    assert len(engine.api.networks(names=[name])) == 1
+    its.close()
+
+
+def test_the_engine_is_not_asked_ahead_where_it_is_not_on_a_socket_here(
+    base: str, engine: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"currentContext": "elsewhere"}')
+    for name, value in (("DOCKER_HOST", "tcp://127.0.0.1:1"), ("DOCKER_CONFIG", str(tmp_path))):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, value)
+            assert ahead.ask(new_session(), base) is None
 
 
 def test_nobody_else_can_reach_the_published_port(lab: Path, warm: Warm, engine: docker.DockerClient) -> None:
