@@ -313,6 +313,26 @@ def test_columns_sort_both_ways_and_say_so(show: Show) -> None:
     assert listed(page) == ["zoe", "eve", "adam9", "adam10", "bob"]
 
 
+@pytest.mark.parametrize("name", ["Score", "healthcheck"])
+def test_a_header_shows_that_it_sorts_and_which_way(show: Show, name: str) -> None:
+    page = show(html.render_class(CLASS))
+    sort = page.get_by_role("button", name=name, exact=True)  # the sign is for the eye alone
+
+    def sign() -> str:
+        style = "node => getComputedStyle(node, '::after')"
+        assert sort.evaluate(f"node => ({style})(node).display") != "none"
+        assert sort.evaluate("node => getComputedStyle(node).transform") == "none"  # up is up
+        return str(sort.evaluate(f"node => ({style})(node).content")).partition("/")[0].strip(' "')
+
+    assert sign() == "⇅"
+    sort.press("Enter")
+    assert sign() == "▲"
+    sort.press(" ")
+    assert sign() == "▼"
+    page.get_by_role("button", name="Verdict", exact=True).click()
+    assert sign() == "⇅"
+
+
 def test_who_has_no_score_comes_before_any_score(show: Show) -> None:
     page = show(html.render_class(CLASS))
     score = page.get_by_role("button", name="Score", exact=True)
