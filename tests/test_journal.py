@@ -19,6 +19,7 @@ from grader import assignment, batch, course
 from grader.batch import Mode, Tally
 from grader.course import Plan
 from grader.model import Misuse, Outcome, Result, Student, Submission, Trouble
+from grader.report.course import Terminal, line
 from grader.roster import Roster
 from grader.session import ungraded
 from grader.store import Change, Grade, Journal
@@ -41,6 +42,8 @@ class Class:
         self.graded: list[str] = []
         self.changes: list[Change] = []
         self.answer: bool | None = True
+        self.told: list[str] = []
+        self.watching: Callable[[Tally], None] = lambda _tally: None
         self.slots = 2
         monkeypatch.setattr(course, "_place", lambda *_: self)
         monkeypatch.setattr(course, "lookup", lambda *_: self._lookup)
@@ -87,7 +90,8 @@ class Class:
     # --- a view ---
 
     def progress(self, tally: Tally) -> None:
-        pass
+        self.told.append(line(tally))
+        self.watching(tally)
 
     def rescored(self, changes: Sequence[Change]) -> None:
         self.changes = list(changes)
@@ -343,6 +347,36 @@ def test_the_time_left_is_that_of_what_is_still_to_be_graded() -> None:
     tally.began -= 10
     assert tally.rate == pytest.approx(0.1, rel=0.01)
     assert tally.left == pytest.approx(990, rel=0.01)
+
+
+def test_who_hangs_at_the_end_makes_nobody_slower_and_no_time_left_is_made_up() -> None:
+    tally = Tally(20, passed=19)
+    tally.began, tally.heard = tally.began - 100, tally.heard - 90  # 10 s of work; since then one hangs
+    assert tally.rate == pytest.approx(1.9, rel=0.01)
+    assert line(tally) == "19/20  passed 19  failed 0  ungraded 0  1.9/s"
+
+
+def test_what_waits_to_be_tried_again_is_told(tp: Class, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "AGAIN_S", (0.3,))
+    tp.results["ann"] = lost(tp, "ann")
+    tp.run()
+    assert any("1 waiting to be tried again" in told for told in tp.told)
+    assert tp.told[-1].startswith("2/2  passed 1  failed 0  ungraded 1  ")
+    assert "waiting" not in tp.told[-1]
+
+
+def test_an_interrupt_before_anything_is_known_tells_no_numbers(tp: Class) -> None:
+    terminal = Terminal(yes=False)
+    assert terminal.interrupted().startswith("interrupted before anything was done; give the same command")
+    tp.before_grading = interrupt
+    tp.watching = terminal.progress
+    with pytest.raises(KeyboardInterrupt):
+        tp.run()
+    assert terminal.interrupted().startswith("interrupted: 0 of 2 are done")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_grade_is_of_its_score_and_verdict() -> None:

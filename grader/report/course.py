@@ -28,7 +28,7 @@ FEW = 10
 
 
 def line(tally: Tally) -> str:
-    """`37/60  passed 30  failed 6  ungraded 1  2.9/s  8 s left`."""
+    """`37/60  passed 30  failed 6  ungraded 1  2 waiting to be tried again  2.9/s  8 s left`."""
     parts = [
         f"{tally.done}/{tally.total}",
         _("passed {count}").format(count=tally.passed),
@@ -37,9 +37,11 @@ def line(tally: Tally) -> str:
     ]
     if tally.kept:
         parts.append(_("kept {count}").format(count=tally.kept))
+    if tally.waiting:
+        parts.append(_("{count} waiting to be tried again").format(count=tally.waiting))
     if tally.graded:
         parts.append(_("{rate:.1f}/s").format(rate=tally.rate))
-    if tally.left is not None and tally.pending:
+    if tally.left is not None:
         parts.append(_("{time} left").format(time=clock(tally.left)))
     return "  ".join(parts)
 
@@ -98,9 +100,10 @@ class Terminal:
     def interrupted(self) -> str:
         """What is done, and how to go on."""
         self._live.stop()
-        done, total = (self._tally.done, self._tally.total) if self._tally else (0, 0)
+        if self._tally is None:
+            return _("interrupted before anything was done; give the same command again to go on")
         text = _("interrupted: {done} of {total} are done; give the same command again to go on")
-        return text.format(done=done, total=total)
+        return text.format(done=self._tally.done, total=self._tally.total)
 
     def _tell(self, *lines: str) -> None:
         for each in lines:
