@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from grader import assignment, batch, course
+from grader import assignment, batch, cli, course
 from grader.batch import Mode, Tally
 from grader.course import Plan
 from grader.model import Misuse, Outcome, Result, Student, Submission, Trouble
@@ -249,6 +249,31 @@ def test_regrade_shows_what_drops_before_it_replaces_anything(tp: Class) -> None
     assert tp.scores()["ann"] == 17
 
 
+def test_ctrl_c_at_the_question_keeps_what_was_found_and_says_so(
+    tp: Class, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tp.run()
+    tp.results["ann"] = tp.passed("ann", size="failed")
+    listed = tp.folder.parent / "class.csv"
+    listed.write_text("id,image\nann,ghcr.io/ann/x:v1.0\nben,ghcr.io/ben/x:v1.0\n")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupt)
+
+    tp.graded = []
+    assert cli.run(["batch", str(listed), "--out", str(tp.folder), "--regrade", "--lang", "en"]) == 130
+
+    said = capsys.readouterr().err
+    assert "grader: not decided: no grade is replaced, what was found is kept; give the same command" in said
+    assert "nothing is left behind" not in said
+    assert sorted(tp.graded) == ["ann", "ben"]
+    assert tp.scores()["ann"] == 20
+    tp.run("regrade")
+    assert tp.graded == []
+    assert tp.scores()["ann"] == 17
+
+
 def test_what_was_refused_never_counts_and_is_graded_again_when_asked_again(tp: Class) -> None:
     tp.run()
     tp.results["ann"] = tp.passed("ann", size="failed")
@@ -375,7 +400,7 @@ def test_an_interrupt_before_anything_is_known_tells_no_numbers(tp: Class) -> No
     assert terminal.interrupted().startswith("interrupted: 0 of 2 are done")
 
 
-def interrupt() -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

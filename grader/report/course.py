@@ -93,9 +93,18 @@ class Terminal:
         if self._yes or not changes:
             return True
         if self._console.is_terminal and sys.stdin.isatty():
-            return click.confirm(_("Replace them?"), err=True)
+            return self._asked()
         self._tell(_("None is replaced yet: give the same command with --yes to do it."))
         return None
+
+    def _asked(self) -> bool:
+        try:
+            return click.confirm(_("Replace them?"), err=True)
+        except click.Abort:
+            text = _(
+                "not decided: no grade is replaced, what was found is kept; give the same command to decide"
+            )
+            raise KeyboardInterrupt(text) from None
 
     def interrupted(self) -> str:
         """What is done, and how to go on."""
