@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from grader import assignment, batch, cli, course
+from grader import assignment, batch, cli, course, i18n
 from grader.batch import Mode, Tally
 from grader.course import Plan
 from grader.model import Misuse, Outcome, Result, Student, Submission, Trouble
-from grader.report.course import Terminal, line
+from grader.report.course import Terminal, line, summary
 from grader.roster import Roster
 from grader.session import ungraded
 from grader.store import Change, Grade, Journal
@@ -318,7 +318,7 @@ def test_by_another_assignment_too_a_grade_stands_that_could_not_be_found_again(
     assert (tp.changes, ended.untold) == ([], 1)
     assert tp.scores()["ann"] == 20
     del tp.results["ann"]
-    with pytest.raises(Misuse, match=r"^1 submissions .* another assignment"):
+    with pytest.raises(Misuse, match=r"^1 submission in .* was graded by another assignment"):
         tp.run()
     tp.run("regrade")
     assert "ann" in tp.graded
@@ -402,6 +402,25 @@ def test_an_interrupt_before_anything_is_known_tells_no_numbers(tp: Class) -> No
 
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("language", "one", "two"),
+    [
+        ("en", "1 submission: 1 passed, 0 failed", "2 submissions: 2 passed, 0 failed"),
+        ("fr", "1 rendu\xa0: 1 réussi, 0 échoué", "2 rendus\xa0: 2 réussis, 0 échoués"),
+    ],
+)
+def test_one_submission_is_no_plural(tp: Class, language: str, one: str, two: str) -> None:
+    both = tp.run()
+    tp.ids.remove("ben")
+    alone = tp.run()
+    i18n.use(language)
+    try:
+        assert next(summary(both, tp.folder)).startswith(two)
+        assert next(summary(alone, tp.folder)).startswith(one)
+    finally:
+        i18n.use("en")
 
 
 def test_a_grade_is_of_its_score_and_verdict() -> None:

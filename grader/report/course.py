@@ -83,13 +83,16 @@ class Terminal:
             self._tell(line(tally))
 
     def rescored(self, changes: Sequence[Change]) -> None:
-        self._tell(
-            _("Other levels or points, {count} grades change:").format(count=len(changes)), *listed(changes)
+        one, many = (
+            _("Other levels or points, 1 grade changes:"),
+            _("Other levels or points, {count} grades change:"),
         )
+        self._tell((one if len(changes) == 1 else many).format(count=len(changes)), *listed(changes))
 
     def replace(self, changes: Sequence[Change]) -> bool | None:
         self._live.stop()
-        self._tell(_("Graded again, {count} grades change:").format(count=len(changes)), *listed(changes))
+        one, many = _("Graded again, 1 grade changes:"), _("Graded again, {count} grades change:")
+        self._tell((one if len(changes) == 1 else many).format(count=len(changes)), *listed(changes))
         if self._yes or not changes:
             return True
         if self._console.is_terminal and sys.stdin.isatty():
@@ -122,15 +125,18 @@ class Terminal:
 def summary(ended: Ended, folder: Path) -> Iterator[str]:
     """What became of the class, and where it stands."""
     count = ended.verdicts
-    yield _("{total} submissions: {passed} passed, {failed} failed, {ungraded} ungraded").format(
+    one = _("1 submission: {passed} passed, {failed} failed, {ungraded} ungraded")
+    many = _("{total} submissions: {passed} passed, {failed} failed, {ungraded} ungraded")
+    yield (one if count.total() == 1 else many).format(
         total=count.total(),
         passed=count["passed"],
         failed=count["failed"],
         ungraded=count["ungraded"],
     )
-    if ended.tally.unseen:
-        text = _("{count} of them could not be found again; their grades stand.")
-        yield text.format(count=ended.tally.unseen)
+    if unseen := ended.tally.unseen:
+        one = _("1 of them could not be found again; its grade stands.")
+        many = _("{count} of them could not be found again; their grades stand.")
+        yield (one if unseen == 1 else many).format(count=unseen)
     if ended.blank:
         ungraded = (r for r in ended.book.results if not r.graded)
         for result in islice(ungraded, FEW):
@@ -140,7 +146,9 @@ def summary(ended: Ended, folder: Path) -> Iterator[str]:
             yield "  …"
         yield _("Nobody gets a zero for that: give the same command with --retry-errors to grade them.")
     if ended.untold:
-        yield _("{count} could not be graded again; their grades stand.").format(count=ended.untold)
+        one = _("1 could not be graded again; its grade stands.")
+        many = _("{count} could not be graded again; their grades stand.")
+        yield (one if ended.untold == 1 else many).format(count=ended.untold)
     if not ended.clean:
         yield _("The engine could not be cleaned up; the next run on this folder does it.")
     yield _("See {report} and {gradebook}.").format(
