@@ -166,7 +166,8 @@ class Batch:
 
     def _graded(self, job: _Job, result: Result) -> None:
         self._journal.record(self._session, self._basis, result, staged=self._mode == "regrade")
-        if not result.graded and job.attempt < len(AGAIN_S) and result.duration < LONG_S:
+        helps = not result.graded and not result.final and result.duration < LONG_S
+        if helps and job.attempt < len(AGAIN_S):
             due = time.monotonic() + AGAIN_S[job.attempt]
             heapq.heappush(self._retries, (due, next(self._order), _Job(job.student, job.attempt + 1)))
         else:
