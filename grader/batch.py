@@ -28,7 +28,7 @@ LONG_S = 120.0  # what took that long to fail is not tried again unasked
 @dataclass
 class Tally:
     """How far a run has come. `kept` are grades of before that still hold, `unseen` those of them whose image
-    could not be found again; `pending` are still to be graded."""
+    could not be found again; `pending` are still to be begun, `waiting` to be tried again."""
 
     total: int
     passed: int = 0
@@ -37,7 +37,9 @@ class Tally:
     kept: int = 0
     unseen: int = 0
     pending: int = 0
+    waiting: int = 0
     began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
 
     @property
     def graded(self) -> int:
@@ -50,16 +52,17 @@ class Tally:
 
     def add(self, result: Result) -> None:
         setattr(self, result.verdict, getattr(self, result.verdict) + 1)
+        self.heard = time.monotonic()
 
     @property
     def rate(self) -> float:
-        """Submissions graded a second."""
-        return self.graded / max(time.monotonic() - self.began, 0.001)
+        """Submissions graded a second, until the last one was: who then hangs makes nobody else slower."""
+        return self.graded / max(self.heard - self.began, 0.001)
 
     @property
     def left(self) -> float | None:
-        """Seconds, as far as the rate tells."""
-        return self.pending / self.rate if self.graded else None
+        """Seconds, as far as the rate tells: it tells nothing of the last ones, all of which are under way."""
+        return self.pending / self.rate if self.graded and self.pending else None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Batch:
         grading: dict[Future[Result], _Job] = {}
         looking: dict[Future[str | None], Student] = {}
         lookups = ThreadPoolExecutor(min(self._jobs, 16), "lookup")
+        told(self.tally)
         try:
             while pending or known or grading or looking or self._retries:
                 while known and len(looking) < 2 * self._jobs:
@@ -108,7 +112,7 @@ class Batch:
                 while len(grading) < self._jobs and (job := self._next(pending)):
                     grading[grade(_submission(job.student))] = job
                 self._hear(grading, looking, pending)
-                self.tally.pending = len(pending) + len(grading) + len(self._retries)
+                self.tally.pending, self.tally.waiting = len(pending), len(self._retries)
                 told(self.tally)
         finally:
             lookups.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for no registry
@@ -162,7 +166,8 @@ class Batch:
 
     def _graded(self, job: _Job, result: Result) -> None:
         self._journal.record(self._session, self._basis, result, staged=self._mode == "regrade")
-        if not result.graded and job.attempt < len(AGAIN_S) and result.duration < LONG_S:
+        helps = not result.graded and not result.final and result.duration < LONG_S
+        if helps and job.attempt < len(AGAIN_S):
             due = time.monotonic() + AGAIN_S[job.attempt]
             heapq.heappush(self._retries, (due, next(self._order), _Job(job.student, job.attempt + 1)))
         else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__, assignment, i18n
+from .i18n import _
 from .model import Gradebook, Misuse, Result, Trouble
 from .report import CLASS_FORMATS, FORMATS, prepare, render
 from .text import one_line
@@ -43,7 +44,7 @@ def run(arguments: Sequence[str], warm: Warm | None = None) -> int:
         return _say(error.message + (f" {error.hint}" if error.hint else ""), UNGRADED)
     except (KeyboardInterrupt, click.Abort) as error:
         said = str(error.__cause__ or error)  # click makes its own of an interrupt
-        return _say(said or "interrupted; nothing is left behind", INTERRUPTED)
+        return _say(said or _("interrupted; nothing is left behind"), INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return UNGRADED
@@ -313,8 +314,8 @@ def batch(roster_file: Path, folder: Path, assignment_file: Path, jobs: int, dis
                 _write_class(reports, ended.book)
                 _print("\n".join(summary(ended, folder)))
                 return UNGRADED if ended.blank or ended.untold else PASSED
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(terminal.interrupted()) from None
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(str(error) or terminal.interrupted()) from None
 
 
 @main.command()

@@ -88,8 +88,9 @@ def graded(folder: Path, roster: Roster, assignment: Assignment, plan: Plan, vie
         mode = "resume" if journal.empty() else plan.mode
         if mode != "regrade":
             if count := journal.otherwise(basis, roster.students):
+                some, were = ("1 submission", "was") if count == 1 else (f"{count} submissions", "were")
                 raise Misuse(
-                    f"{count} submissions in {folder} were graded by another assignment or other checks;"
+                    f"{some} in {folder} {were} graded by another assignment or other checks;"
                     " --regrade grades all again, and shows every change first"
                 )
             journal.refuse()

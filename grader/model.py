@@ -149,7 +149,8 @@ class Engine:
 class Result:
     """All outcomes of one submission, in the assignment's order; verdict and score are scoring's.
 
-    `started_at` is UTC, ISO 8601 with a `Z`; `duration` is in seconds.
+    `started_at` is UTC, ISO 8601 with a `Z`; `duration` is in seconds. `final`: trying again at once cannot help; for
+    the run that graded it, and in no report.
     """
 
     assignment: AssignmentRef
@@ -163,6 +164,7 @@ class Result:
     duration: float
     engine: Engine | None
     grader: str
+    final: bool = False
 
     @property
     def graded(self) -> bool:

@@ -25,6 +25,9 @@ _FIELD_TEXT = re.compile(r"[A-Za-z0-9._-]+")  # nothing that ends a part of a re
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 _CONTROL = re.compile(r"[\x01-\x1f\x7f]")  # a NUL is named wherever it stands
 _UNREADABLE = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as `surrogateescape` keeps it
+_SEPARATOR_LINE = re.compile(
+    r"\A\"?sep=.\"?[,;]*(\r\n|\r|\n)", re.IGNORECASE
+)  # Excel's; the header tells as well
 _LONGEST_NAME = 100
 _UTF8 = "save it as «CSV UTF-8»"
 
@@ -131,7 +134,8 @@ def _text(path: Path) -> str:
         raise Misuse(f"cannot read the roster {path}: {error.strerror}") from None
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise Misuse(f"{path}, line 1: the file is UTF-16: {_UTF8}")
-    return raw.decode("utf-8-sig", "surrogateescape")
+    text = raw.decode("utf-8", "surrogateescape").lstrip("\ufeff")  # some programs write the BOM twice
+    return _SEPARATOR_LINE.sub(r"\1", text, count=1)
 
 
 def _records(text: str, mistakes: list[Mistake]) -> Iterator[Record]:

@@ -51,8 +51,8 @@ class Workplace:
         with self._shelf.room():
             try:
                 result = self._grade(submission, timeout, session)
-            except Misuse as error:
-                return ungraded(submission, self.assignment, str(error))
+            except Misuse as error:  # the roster names what is not here
+                return replace(ungraded(submission, self.assignment, str(error)), final=True)
             if result.image and result.image.id:
                 self._shelf.put(session, result.image)
         if result.verdict == "ungraded":

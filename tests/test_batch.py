@@ -287,6 +287,14 @@ def test_an_unpublished_image_fails_as_it_does_alone(tmp_path: Path) -> None:
     assert grades(out) == {"s000": ("failed", "0"), "s001": ("passed", "20")}
 
 
+def test_a_local_image_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "class.csv").write_text("id,image\nann,no-such-image:v1\n")
+    ran = batch(tmp_path / "class.csv", tmp_path / "out")
+    assert ran.returncode == 3, ran.stderr
+    assert "no such image on this machine's engine" in ran.stdout
+    assert attempts(tmp_path / "out") == [("ann", "ungraded", "counts")]  # it was not tried again
+
+
 def test_a_report_is_made_from_the_journal_alone(registry: Registry, tmp_path: Path) -> None:
     pupils = course.course(registry, ["good", "root"])
     out = tmp_path / "out"

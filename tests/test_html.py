@@ -313,6 +313,26 @@ def test_columns_sort_both_ways_and_say_so(show: Show) -> None:
     assert listed(page) == ["zoe", "eve", "adam9", "adam10", "bob"]
 
 
+@pytest.mark.parametrize("name", ["Score", "healthcheck"])
+def test_a_header_shows_that_it_sorts_and_which_way(show: Show, name: str) -> None:
+    page = show(html.render_class(CLASS))
+    sort = page.get_by_role("button", name=name, exact=True)  # the sign is for the eye alone
+
+    def sign() -> str:
+        style = "node => getComputedStyle(node, '::after')"
+        assert sort.evaluate(f"node => ({style})(node).display") != "none"
+        assert sort.evaluate("node => getComputedStyle(node).transform") == "none"  # up is up
+        return str(sort.evaluate(f"node => ({style})(node).content")).partition("/")[0].strip(' "')
+
+    assert sign() == "⇅"
+    sort.press("Enter")
+    assert sign() == "▲"
+    sort.press(" ")
+    assert sign() == "▼"
+    page.get_by_role("button", name="Verdict", exact=True).click()
+    assert sign() == "⇅"
+
+
 def test_who_has_no_score_comes_before_any_score(show: Show) -> None:
     page = show(html.render_class(CLASS))
     score = page.get_by_role("button", name="Score", exact=True)
@@ -693,6 +713,34 @@ def test_on_a_phone_only_the_table_scrolls_sideways(browser: Browser, tmp_path: 
         region.evaluate("node => node.onscroll = () => node.dataset.left = Math.sign(node.scrollLeft)")
         page.keyboard.press("ArrowRight")
         expect(region).to_have_attribute("data-left", "1")
+
+
+@pytest.mark.parametrize("width", [390, 360])
+def test_on_a_phone_the_table_opens_on_names_and_verdicts_and_its_headers_are_read(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, is_mobile=True, has_touch=True, offline=True
+    )
+    results = [of(PUBLISHED, "marie-antoinette.de-la-tour@example.org"), of(UNGRADED, "bob")]
+    text = html.render_class(book(*results, names=("Marie-Antoinette de la Tour d'Auvergne", "Bob")))
+    page = Watched(context, tmp_path / "report.html").show(text)
+
+    region = page.locator(".scroller")
+    end = region.evaluate("node => node.getBoundingClientRect().right")
+    for cell in page.locator(".grid :is(.name, .chip)").all():
+        box = cell.bounding_box()
+        assert box
+        assert box["width"] > 20
+        assert box["x"] + box["width"] <= end
+    head = page.locator(".grid thead tr").bounding_box()
+    assert head
+    assert head["height"] < 80  # not the height of words that stand upright, beyond the edge
+    last = page.get_by_role("columnheader").last.locator("span")
+    assert last.evaluate("node => getComputedStyle(node).writingMode") == "horizontal-tb"
+    last.scroll_into_view_if_needed()
+    expect(last).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 # The contrast of every text with what is behind it, as WCAG 2 counts it.

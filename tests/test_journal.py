@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from grader import assignment, batch, course
+from grader import assignment, batch, cli, course, i18n
 from grader.batch import Mode, Tally
 from grader.course import Plan
 from grader.model import Misuse, Outcome, Result, Student, Submission, Trouble
+from grader.report.course import Terminal, line, summary
 from grader.roster import Roster
 from grader.session import ungraded
 from grader.store import Change, Grade, Journal
@@ -41,6 +42,8 @@ class Class:
         self.graded: list[str] = []
         self.changes: list[Change] = []
         self.answer: bool | None = True
+        self.told: list[str] = []
+        self.watching: Callable[[Tally], None] = lambda _tally: None
         self.slots = 2
         monkeypatch.setattr(course, "_place", lambda *_: self)
         monkeypatch.setattr(course, "lookup", lambda *_: self._lookup)
@@ -87,7 +90,8 @@ class Class:
     # --- a view ---
 
     def progress(self, tally: Tally) -> None:
-        pass
+        self.told.append(line(tally))
+        self.watching(tally)
 
     def rescored(self, changes: Sequence[Change]) -> None:
         self.changes = list(changes)
@@ -245,6 +249,31 @@ def test_regrade_shows_what_drops_before_it_replaces_anything(tp: Class) -> None
     assert tp.scores()["ann"] == 17
 
 
+def test_ctrl_c_at_the_question_keeps_what_was_found_and_says_so(
+    tp: Class, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tp.run()
+    tp.results["ann"] = tp.passed("ann", size="failed")
+    listed = tp.folder.parent / "class.csv"
+    listed.write_text("id,image\nann,ghcr.io/ann/x:v1.0\nben,ghcr.io/ben/x:v1.0\n")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupt)
+
+    tp.graded = []
+    assert cli.run(["batch", str(listed), "--out", str(tp.folder), "--regrade", "--lang", "en"]) == 130
+
+    said = capsys.readouterr().err
+    assert "grader: not decided: no grade is replaced, what was found is kept; give the same command" in said
+    assert "nothing is left behind" not in said
+    assert sorted(tp.graded) == ["ann", "ben"]
+    assert tp.scores()["ann"] == 20
+    tp.run("regrade")
+    assert tp.graded == []
+    assert tp.scores()["ann"] == 17
+
+
 def test_what_was_refused_never_counts_and_is_graded_again_when_asked_again(tp: Class) -> None:
     tp.run()
     tp.results["ann"] = tp.passed("ann", size="failed")
@@ -289,7 +318,7 @@ def test_by_another_assignment_too_a_grade_stands_that_could_not_be_found_again(
     assert (tp.changes, ended.untold) == ([], 1)
     assert tp.scores()["ann"] == 20
     del tp.results["ann"]
-    with pytest.raises(Misuse, match=r"^1 submissions .* another assignment"):
+    with pytest.raises(Misuse, match=r"^1 submission in .* was graded by another assignment"):
         tp.run()
     tp.run("regrade")
     assert "ann" in tp.graded
@@ -343,6 +372,55 @@ def test_the_time_left_is_that_of_what_is_still_to_be_graded() -> None:
     tally.began -= 10
     assert tally.rate == pytest.approx(0.1, rel=0.01)
     assert tally.left == pytest.approx(990, rel=0.01)
+
+
+def test_who_hangs_at_the_end_makes_nobody_slower_and_no_time_left_is_made_up() -> None:
+    tally = Tally(20, passed=19)
+    tally.began, tally.heard = tally.began - 100, tally.heard - 90  # 10 s of work; since then one hangs
+    assert tally.rate == pytest.approx(1.9, rel=0.01)
+    assert line(tally) == "19/20  passed 19  failed 0  ungraded 0  1.9/s"
+
+
+def test_what_waits_to_be_tried_again_is_told(tp: Class, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "AGAIN_S", (0.3,))
+    tp.results["ann"] = lost(tp, "ann")
+    tp.run()
+    assert any("1 waiting to be tried again" in told for told in tp.told)
+    assert tp.told[-1].startswith("2/2  passed 1  failed 0  ungraded 1  ")
+    assert "waiting" not in tp.told[-1]
+
+
+def test_an_interrupt_before_anything_is_known_tells_no_numbers(tp: Class) -> None:
+    terminal = Terminal(yes=False)
+    assert terminal.interrupted().startswith("interrupted before anything was done; give the same command")
+    tp.before_grading = interrupt
+    tp.watching = terminal.progress
+    with pytest.raises(KeyboardInterrupt):
+        tp.run()
+    assert terminal.interrupted().startswith("interrupted: 0 of 2 are done")
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("language", "one", "two"),
+    [
+        ("en", "1 submission: 1 passed, 0 failed", "2 submissions: 2 passed, 0 failed"),
+        ("fr", "1 rendu\xa0: 1 réussi, 0 échoué", "2 rendus\xa0: 2 réussis, 0 échoués"),
+    ],
+)
+def test_one_submission_is_no_plural(tp: Class, language: str, one: str, two: str) -> None:
+    both = tp.run()
+    tp.ids.remove("ben")
+    alone = tp.run()
+    i18n.use(language)
+    try:
+        assert next(summary(both, tp.folder)).startswith(two)
+        assert next(summary(alone, tp.folder)).startswith(one)
+    finally:
+        i18n.use("en")
 
 
 def test_a_grade_is_of_its_score_and_verdict() -> None:

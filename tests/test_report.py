@@ -527,6 +527,21 @@ def test_github_says_once_that_a_submission_was_not_graded_and_why() -> None:
     assert "ghcr.io did not answer for 60 s" in line
 
 
+def test_github_has_one_annotation_for_each_of_a_class() -> None:
+    lines = render("github", [PUBLISHED, CRASHED, UNGRADED, ANSWER_KEY]).splitlines()
+
+    assert [line[: line.index("::", 2)].partition("%3A")[0] for line in lines] == [
+        "::notice title=passed 20/20",
+        "::error title=failed 3/17",
+        "::error title=not graded",
+        "::error title=failed 13/17",
+    ]
+    assert words.label(ANSWER_KEY.submission) in lines[3]
+    assert "failed healthcheck 0/4: the engine reports the container healthy%0A" in lines[3]
+    assert "failed starts" in lines[1]
+    assert "greeting" not in lines[1]  # only blocked
+
+
 def test_the_step_summary_is_appended_and_stays_within_what_github_takes(tmp_path: Path) -> None:
     path = tmp_path / "summary"
     path.write_text("before\n")

@@ -131,6 +131,17 @@ def test_a_role_of_ones_own_roster_excludes_nobody(tmp_path: Path) -> None:
     assert len(load(tmp_path, "id,github,role\ne1,al,delegate\n").students) == 1
 
 
+@pytest.mark.parametrize(
+    "before", ["sep=;\n", "\ufeffsep=;\r\n", "SEP=;\n", '"sep=;"\n', "\ufeff\ufeff", "\ufeff\ufeffsep=;\n"]
+)
+def test_what_excel_puts_before_the_header_is_passed_over(tmp_path: Path, before: str) -> None:
+    found = load(tmp_path, f"{before}id;image\nann;lab:v1\n")
+    assert found.columns == ("id", "image")
+    assert who(found) == [("ann", "lab:v1")]
+    line = before.count("\n") + 3
+    assert told(tmp_path, f"{before}id;image\nann;lab:v1\nben;\n").startswith(f"line {line}: image is empty")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("separator", [",", ";"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

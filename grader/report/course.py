@@ -28,7 +28,7 @@ FEW = 10
 
 
 def line(tally: Tally) -> str:
-    """`37/60  passed 30  failed 6  ungraded 1  2.9/s  8 s left`."""
+    """`37/60  passed 30  failed 6  ungraded 1  2 waiting to be tried again  2.9/s  8 s left`."""
     parts = [
         f"{tally.done}/{tally.total}",
         _("passed {count}").format(count=tally.passed),
@@ -37,9 +37,11 @@ def line(tally: Tally) -> str:
     ]
     if tally.kept:
         parts.append(_("kept {count}").format(count=tally.kept))
+    if tally.waiting:
+        parts.append(_("{count} waiting to be tried again").format(count=tally.waiting))
     if tally.graded:
         parts.append(_("{rate:.1f}/s").format(rate=tally.rate))
-    if tally.left is not None and tally.pending:
+    if tally.left is not None:
         parts.append(_("{time} left").format(time=clock(tally.left)))
     return "  ".join(parts)
 
@@ -81,26 +83,39 @@ class Terminal:
             self._tell(line(tally))
 
     def rescored(self, changes: Sequence[Change]) -> None:
-        self._tell(
-            _("Other levels or points, {count} grades change:").format(count=len(changes)), *listed(changes)
+        one, many = (
+            _("Other levels or points, 1 grade changes:"),
+            _("Other levels or points, {count} grades change:"),
         )
+        self._tell((one if len(changes) == 1 else many).format(count=len(changes)), *listed(changes))
 
     def replace(self, changes: Sequence[Change]) -> bool | None:
         self._live.stop()
-        self._tell(_("Graded again, {count} grades change:").format(count=len(changes)), *listed(changes))
+        one, many = _("Graded again, 1 grade changes:"), _("Graded again, {count} grades change:")
+        self._tell((one if len(changes) == 1 else many).format(count=len(changes)), *listed(changes))
         if self._yes or not changes:
             return True
         if self._console.is_terminal and sys.stdin.isatty():
-            return click.confirm(_("Replace them?"), err=True)
+            return self._asked()
         self._tell(_("None is replaced yet: give the same command with --yes to do it."))
         return None
+
+    def _asked(self) -> bool:
+        try:
+            return click.confirm(_("Replace them?"), err=True)
+        except click.Abort:
+            text = _(
+                "not decided: no grade is replaced, what was found is kept; give the same command to decide"
+            )
+            raise KeyboardInterrupt(text) from None
 
     def interrupted(self) -> str:
         """What is done, and how to go on."""
         self._live.stop()
-        done, total = (self._tally.done, self._tally.total) if self._tally else (0, 0)
+        if self._tally is None:
+            return _("interrupted before anything was done; give the same command again to go on")
         text = _("interrupted: {done} of {total} are done; give the same command again to go on")
-        return text.format(done=done, total=total)
+        return text.format(done=self._tally.done, total=self._tally.total)
 
     def _tell(self, *lines: str) -> None:
         for each in lines:
@@ -110,15 +125,18 @@ class Terminal:
 def summary(ended: Ended, folder: Path) -> Iterator[str]:
     """What became of the class, and where it stands."""
     count = ended.verdicts
-    yield _("{total} submissions: {passed} passed, {failed} failed, {ungraded} ungraded").format(
+    one = _("1 submission: {passed} passed, {failed} failed, {ungraded} ungraded")
+    many = _("{total} submissions: {passed} passed, {failed} failed, {ungraded} ungraded")
+    yield (one if count.total() == 1 else many).format(
         total=count.total(),
         passed=count["passed"],
         failed=count["failed"],
         ungraded=count["ungraded"],
     )
-    if ended.tally.unseen:
-        text = _("{count} of them could not be found again; their grades stand.")
-        yield text.format(count=ended.tally.unseen)
+    if unseen := ended.tally.unseen:
+        one = _("1 of them could not be found again; its grade stands.")
+        many = _("{count} of them could not be found again; their grades stand.")
+        yield (one if unseen == 1 else many).format(count=unseen)
     if ended.blank:
         ungraded = (r for r in ended.book.results if not r.graded)
         for result in islice(ungraded, FEW):
@@ -128,7 +146,9 @@ def summary(ended: Ended, folder: Path) -> Iterator[str]:
             yield "  …"
         yield _("Nobody gets a zero for that: give the same command with --retry-errors to grade them.")
     if ended.untold:
-        yield _("{count} could not be graded again; their grades stand.").format(count=ended.untold)
+        one = _("1 could not be graded again; its grade stands.")
+        many = _("{count} could not be graded again; their grades stand.")
+        yield (one if ended.untold == 1 else many).format(count=ended.untold)
     if not ended.clean:
         yield _("The engine could not be cleaned up; the next run on this folder does it.")
     yield _("See {report} and {gradebook}.").format(

@@ -6,6 +6,7 @@ Every line printed is a command of ours; what comes from outside is its data, es
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from grader.i18n import _
@@ -17,8 +18,9 @@ SUMMARY_LIMIT = 1_000_000
 
 
 def render(results: Sequence[Result]) -> str:
-    several = len(results) > 1
-    return "".join(f"{command}\n" for result in results for command in _commands(result, several))
+    """One alone with its checks; of a class one annotation each, for GitHub shows ten of a kind."""
+    commands = map(_summed, results) if len(results) > 1 else chain.from_iterable(map(_commands, results))
+    return "".join(f"{command}\n" for command in commands)
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -32,19 +34,38 @@ def append_summary(results: Sequence[Result], path: str | Path) -> None:
         file.write(summary(results) + "\n")
 
 
-def _commands(result: Result, several: bool) -> Iterator[str]:
-    who = words.label(result.submission)
+def _commands(result: Result) -> Iterator[str]:
     if result.verdict == "ungraded":
-        title = _("not graded: {submission}").format(submission=who)
-        causes = [words.told(result, check) for check in words.troubles(result)]
-        yield _command("error", title, "\n".join((words.no_grade(), *causes)))
+        yield _ungraded(result)
     else:
-        yield _command("notice", f"{words.verdict(result)} {words.score(result)}", who)
+        yield _command("notice", _verdict(result), words.label(result.submission))
     for check in result.checks:
         kind = _kind(check)
         if kind and not words.echoes(result, check):
-            text = words.told(result, check)
-            yield _command(kind, _title(check), f"{text}\n{who}" if several else text)
+            yield _command(kind, _title(check), words.told(result, check))
+
+
+def _summed(result: Result) -> str:
+    """A submission in one annotation. What failed is told; what it blocked goes without saying."""
+    who = words.label(result.submission)
+    if result.verdict == "ungraded":
+        return _ungraded(result)
+    if result.verdict == "passed":
+        return _command("notice", _verdict(result), who)
+    lost = [check for check in result.checks if _kind(check) == "error"]
+    failed = [check for check in lost if check.status == "failed"]
+    told = (f"{_title(check)}\n{words.told(result, check)}" for check in failed or lost)
+    return _command("error", f"{_verdict(result)}: {who}", "\n".join(told))
+
+
+def _ungraded(result: Result) -> str:
+    title = _("not graded: {submission}").format(submission=words.label(result.submission))
+    causes = [words.told(result, check) for check in words.troubles(result)]
+    return _command("error", title, "\n".join((words.no_grade(), *causes)))
+
+
+def _verdict(result: Result) -> str:
+    return f"{words.verdict(result)} {words.score(result)}"
 
 
 def _kind(check: Outcome) -> str | None:

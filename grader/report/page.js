@@ -430,7 +430,7 @@ function apply() {
 }
 
 function headOf(head) {
-  const sort = button({ click: () => sortBy(head), title: head.title }, head.label);
+  const sort = button({ click: () => sortBy(head), title: head.title }, make("span", {}, head.label));
   head.cell = make("th", { scope: "col", class: head.place === undefined ? "" : "upright" }, sort);
   return head.cell;
 }
