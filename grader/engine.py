@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -37,6 +38,7 @@ REPOSITORY = "grader/build"  # of the images built here: grader/build:SESSION
 OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
 STALL_S = 60  # without another
+RESERVE = 1_000_000_000  # bytes, which no pull may take
 PAUSE_S = 60  # at most, however long a registry asks us to wait
 
 
@@ -168,7 +170,7 @@ class Engine:
 
     def _pull_once(self, reference: str, platform: str, seconds: float, auth: Mapping[str, str]) -> str:
         """What went wrong, in the engine's words; empty where nothing did."""
-        until = time.monotonic() + seconds
+        until, looked = time.monotonic() + seconds, time.monotonic()
         try:
             stream = self.api.pull(reference, stream=True, decode=True, platform=platform, auth_config=auth)
             for event in stream:
@@ -176,9 +178,24 @@ class Engine:
                     return str(event["error"])
                 if time.monotonic() > until:
                     return f"not done within {seconds:.0f} s"
+                if time.monotonic() - looked > 1:
+                    looked = time.monotonic()
+                    if self._disk_is_short():
+                        return "the engine's disk is almost full"  # 10 MB may unpack to 10 GB
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             return str(getattr(error, "explanation", None) or error)
         return ""
+
+    def _disk_is_short(self) -> bool:
+        """Whether what is left on the engine's disk is what the machine itself needs, as far as it can be seen here."""
+        if self._root is None:
+            self._root = str(self.api.info().get("DockerRootDir") or "")
+        with contextlib.suppress(OSError):
+            disk = shutil.disk_usage(self._root)
+            return disk.free < min(RESERVE, disk.total / 20)
+        return False
+
+    _root: str | None = None
 
     def _claim(self, reference: str, new: bool) -> str | None:
         """Put this session's name on an image, in the place of `reference` if that is `new` here. None where
@@ -262,6 +279,7 @@ class Engine:
             pids_limit=limits.processes,
             nano_cpus=int(limits.cpus * 1e9),
             security_opt=["no-new-privileges"],
+            cap_drop=["NET_RAW"],  # or it could speak in its neighbours' names
             log_config=LogConfig(type="json-file", config={"max-size": str(limits.log), "max-file": "1"}),
             network=network(),
             **({"healthcheck": fast} if cadence else {}),
