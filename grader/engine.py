@@ -53,7 +53,7 @@ class BadImage(Exception):
 # What only an image's verified content does, and no registry, proxy, disk or memory of ours: where it is not sure, the
 # trouble is ours (moby distribution/pull_v2.go, pkg/archive).
 _BAD = re.compile(
-    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type)"
+    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type|max depth exceeded)"
     r"|(?:failed to register layer|Error processing tar file)(?!.*signal).*(?:unexpected EOF|invalid (?:tar )?header)",
     re.IGNORECASE,
 )
@@ -178,7 +178,7 @@ class Engine:
                     return str(event["error"])
                 if time.monotonic() > until:
                     return f"not done within {seconds:.0f} s"
-                if time.monotonic() - looked > 1:
+                if time.monotonic() - looked > 0.5:
                     looked = time.monotonic()
                     if self._disk_is_short():
                         return "the engine's disk is almost full"  # 10 MB may unpack to 10 GB
