@@ -454,6 +454,15 @@ def _gone() -> Iterator[None]:
             raise
 
 
+def _labelled_by_its_image(api: Any, container: Mapping[str, Any]) -> bool:
+    """Whether somebody else's container has our label from an image that pretends to be ours: what we start has
+    another one, whatever the image says."""
+    with contextlib.suppress(docker.errors.NotFound):
+        labels = api.inspect_image(container["ImageID"])["Config"].get("Labels") or {}
+        return bool(labels.get(LABEL) == container["Labels"][LABEL])
+    return False
+
+
 def sweep(sessions: Callable[[str], bool]) -> int:
     """Remove every container, network and image of the sessions chosen; how many there were.
 
@@ -462,7 +471,7 @@ def sweep(sessions: Callable[[str], bool]) -> int:
     api, found = engine.api, 0
     with engine_trouble(_("cleaning up")):
         for container in api.containers(all=True, filters={"label": LABEL}):
-            if sessions(container["Labels"][LABEL]):
+            if sessions(container["Labels"][LABEL]) and not _labelled_by_its_image(api, container):
                 found += 1
                 with _gone():
                     api.remove_container(container["Id"], force=True, v=True)

@@ -253,11 +253,14 @@ def _standing(engine: Engine) -> set[str]:
     """What of ours could be on the engine; what others do there meanwhile is not."""
     api, mine = engine.api, f"{os.getpid()}-"
     containers = [c for c in api.containers(all=True) if c["Labels"].get(LABEL, mine).startswith(mine)]
+    volumes = [
+        v for v in api.volumes()["Volumes"] or () if (v["Labels"] or {}).get(LABEL, mine).startswith(mine)
+    ]
     networks = [n for n in api.networks() if ((n["Labels"] or {}).get(LABEL) or mine).startswith(mine)]
     return {
         *(f"container {c['Names'][0]} of {c['Image']}" for c in containers),
         *(f"network {n['Name']}" for n in networks),
-        *(f"volume {v['Name']}" for v in api.volumes()["Volumes"] or ()),
+        *(f"volume {v['Name']}" for v in volumes),
         *(
             f"image {image['Id']} {tag}"
             for image in api.images()
