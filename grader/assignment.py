@@ -61,6 +61,7 @@ class Run:
     processes: int = 256
     cpus: float = 2
     log: int = 8_000_000
+    disk: int = 1_000_000_000
     network: str = "isolated"
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,7 +123,7 @@ def load(path: Path = DEFAULT) -> Assignment:
     checks = tuple(_check(key, value) for key, value in data["checks"].items())
     _known(checks, extra, path)
     run = dict(data.get("run", {}))
-    for key in ("memory", "log"):
+    for key in ("memory", "log", "disk"):
         if key in run:
             run[key] = size_in_bytes(run[key])
     return Assignment(

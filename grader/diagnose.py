@@ -209,6 +209,15 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
     return message, hint
 
 
+def why_ended(written: int, limit: int) -> Finding:
+    return (
+        _("It was ended: it had written {written} to its disk, more than the {limit} that it may.").format(
+            written=megabytes(written), limit=megabytes(limit)
+        ),
+        _("Look for a file that grows without end: a log, a temporary file, a core dump."),
+    )
+
+
 # --- answers ----------------------------------------------------------------------------------------
 
 

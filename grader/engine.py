@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -37,6 +38,7 @@ REPOSITORY = "grader/build"  # of the images built here: grader/build:SESSION
 OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
 STALL_S = 60  # without another
+RESERVE = 1_000_000_000  # bytes, which no pull may take
 PAUSE_S = 60  # at most, however long a registry asks us to wait
 
 
@@ -51,7 +53,7 @@ class BadImage(Exception):
 # What only an image's verified content does, and no registry, proxy, disk or memory of ours: where it is not sure, the
 # trouble is ours (moby distribution/pull_v2.go, pkg/archive).
 _BAD = re.compile(
-    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type)"
+    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type|max depth exceeded)"
     r"|(?:failed to register layer|Error processing tar file)(?!.*signal).*(?:unexpected EOF|invalid (?:tar )?header)",
     re.IGNORECASE,
 )
@@ -168,7 +170,7 @@ class Engine:
 
     def _pull_once(self, reference: str, platform: str, seconds: float, auth: Mapping[str, str]) -> str:
         """What went wrong, in the engine's words; empty where nothing did."""
-        until = time.monotonic() + seconds
+        until, looked = time.monotonic() + seconds, time.monotonic()
         try:
             stream = self.api.pull(reference, stream=True, decode=True, platform=platform, auth_config=auth)
             for event in stream:
@@ -176,9 +178,24 @@ class Engine:
                     return str(event["error"])
                 if time.monotonic() > until:
                     return f"not done within {seconds:.0f} s"
+                if time.monotonic() - looked > 0.5:
+                    looked = time.monotonic()
+                    if self._disk_is_short():
+                        return "the engine's disk is almost full"  # 10 MB may unpack to 10 GB
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             return str(getattr(error, "explanation", None) or error)
         return ""
+
+    def _disk_is_short(self) -> bool:
+        """Whether what is left on the engine's disk is what the machine itself needs, as far as it can be seen here."""
+        if self._root is None:
+            self._root = str(self.api.info().get("DockerRootDir") or "")
+        with contextlib.suppress(OSError):
+            disk = shutil.disk_usage(self._root)
+            return disk.free < min(RESERVE, disk.total / 20)
+        return False
+
+    _root: str | None = None
 
     def _claim(self, reference: str, new: bool) -> str | None:
         """Put this session's name on an image, in the place of `reference` if that is `new` here. None where
@@ -262,6 +279,7 @@ class Engine:
             pids_limit=limits.processes,
             nano_cpus=int(limits.cpus * 1e9),
             security_opt=["no-new-privileges"],
+            cap_drop=["NET_RAW"],  # or it could speak in its neighbours' names
             log_config=LogConfig(type="json-file", config={"max-size": str(limits.log), "max-file": "1"}),
             network=network(),
             **({"healthcheck": fast} if cadence else {}),
@@ -436,6 +454,15 @@ def _gone() -> Iterator[None]:
             raise
 
 
+def _labelled_by_its_image(api: Any, container: Mapping[str, Any]) -> bool:
+    """Whether somebody else's container has our label from an image that pretends to be ours: what we start has
+    another one, whatever the image says."""
+    with contextlib.suppress(docker.errors.NotFound):
+        labels = api.inspect_image(container["ImageID"])["Config"].get("Labels") or {}
+        return bool(labels.get(LABEL) == container["Labels"][LABEL])
+    return False
+
+
 def sweep(sessions: Callable[[str], bool]) -> int:
     """Remove every container, network and image of the sessions chosen; how many there were.
 
@@ -444,7 +471,7 @@ def sweep(sessions: Callable[[str], bool]) -> int:
     api, found = engine.api, 0
     with engine_trouble(_("cleaning up")):
         for container in api.containers(all=True, filters={"label": LABEL}):
-            if sessions(container["Labels"][LABEL]):
+            if sessions(container["Labels"][LABEL]) and not _labelled_by_its_image(api, container):
                 found += 1
                 with _gone():
                     api.remove_container(container["Id"], force=True, v=True)

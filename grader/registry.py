@@ -114,7 +114,7 @@ class RemoteImage:
 
     @property
     def compressed(self) -> int:
-        """Bytes of all layers as stored, foreign ones included."""
+        """Bytes of all layers as stored."""
         return sum(layer.size for layer in self.layers)
 
 
@@ -590,6 +590,8 @@ def _layer(entry: Any) -> Layer:
     digest, size = str(entry.get("digest")), entry.get("size")
     if not DIGEST.fullmatch(digest) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise BadImage(f"its manifest holds a layer without digest and size: {str(entry)[:100]}")
+    if entry.get("urls"):  # nobody is sent there: not we, nor an engine on Linux
+        raise BadImage("its manifest has a layer fetched from elsewhere (a foreign layer)")
     return Layer(digest, size, one_line(str(entry.get("mediaType", "")), 100))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -58,6 +59,8 @@ class Running:
         if state.running:
             return state
         log = self.app.logs()
+        if self._overfull:
+            raise Fault(*diagnose.why_ended(self._overfull, self.assignment.run.disk), check="starts")
         if "exec format error" in log and self._foreign():
             raise no_emulation(self.assignment.platform)
         raise Fault(
@@ -66,22 +69,39 @@ class Running:
             evidence={"exit_code": state.exit_code, "oom_killed": state.oom, "log": log},
         )
 
+    def _watch_disk(self) -> None:
+        """End the container once it has written more than its share, which no engine bounds for us: a quota takes XFS,
+        and a mount option."""
+        with contextlib.suppress(Trouble):
+            while not self._overfull and self.app.state().running:
+                time.sleep(1)  # an honest one is judged before the first look
+                written = self.app.written()
+                if written > self.assignment.run.disk:
+                    self._overfull = written
+                    self.app.signal("SIGKILL")
+
+    _overfull = 0
+
     # --- answers ---
 
     def await_answer(self) -> None:
         """Wait for any HTTP answer at all, as long as one may still come; note what came instead."""
+        threading.Thread(target=self._watch_disk, daemon=True).start()
         first = next((c.route for c in self.assignment.checks if c.route), None) or Route()
         greeting = Route(path=first.path)
         until = self.started + self.timeouts.start
         looked = self.started
-        while time.monotonic() < until:
+        while (left := until - time.monotonic()) > 0:
             try:
-                self._ask(greeting, until - time.monotonic())
+                self._ask(greeting, left)
                 self.answered = time.monotonic()
                 self.silence = None
                 return
             except probe.NoAnswer as silence:
-                self.silence = silence
+                if (
+                    silence.kind != "timeout" or left > 1 or not self.silence
+                ):  # else our own clock cut it short
+                    self.silence = silence
                 if silence.kind == "malformed":
                     break
             if time.monotonic() - looked > 0.5:

@@ -12,6 +12,7 @@ from grader.engine import _BAD
     [
         ("json: cannot unmarshal number into Go struct field Image.history of type []image.History", True),
         ("layers from manifest don't match image configuration", True),
+        ("max depth exceeded", True),
         (
             "failed to register layer: Error processing tar file(exit status 1): archive/tar: invalid tar header",
             True,

@@ -379,6 +379,18 @@ def test_an_index_in_an_index_is_a_bad_image(plain: Registry) -> None:
         Client().resolve(ref(plain, "alice/nested:v1"))
 
 
+def test_an_index_that_names_itself_is_asked_for_twice_and_not_believed(plain: Registry) -> None:
+    """No push can do that, for its digest is of what it names: only a registry that lies."""
+    digest = sha256(b"myself")
+    entry = {"digest": digest, "platform": {"os": "linux", "architecture": "amd64"}}
+    body = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    claims = Json | {"Docker-Content-Digest": sha256(body)}
+    with Front(plain, Fault("manifests/", times=None, status=200, headers=claims, body=body)) as front:
+        with pytest.raises(RegistryTrouble, match="its manifest should be"):
+            Client().resolve(ref(front))
+        assert len(front.seen) == 2
+
+
 def test_an_artifact_is_a_bad_image(plain: Registry) -> None:
     plain.image("alice/chart", "v1", platform="")
     with pytest.raises(BadImage, match="artifact"):
@@ -699,6 +711,12 @@ def test_content_that_is_not_its_digest_is_the_registrys_trouble(plain: Registry
         (b'{"layers": {}, "config": {}}', "not a list"),
         (b'{"layers": [{"digest": "sha256:00", "size": 1}]}', "layer without"),
         (json.dumps({"layers": [{"digest": sha256(b""), "size": -1}]}).encode(), "layer without"),
+        (
+            json.dumps(
+                {"layers": [{"digest": sha256(b""), "size": 1, "urls": ["http://192.0.2.1/"]}]}
+            ).encode(),
+            "from elsewhere",
+        ),
         (b'{"layers": []}', "no config"),
         (b'{"manifests": [1]}', "entry without"),
         (b'{"manifests": 1}', "not a list"),

@@ -9,6 +9,7 @@ platform    build it for this one: what an ARM laptop does
 push        the tags pushed to the registry; `latest` is built from `Dockerfile.latest` where there is one
 public      false: nobody pulls it without logging in
 index       push an index of these platforms with their attestations, as buildx does, not a plain manifest
+mode        the program of tests/support/hostile, told to do this; a Dockerfile of the sample's own tells it itself
 generate    file → size: made of random bytes before the build, too large to keep here
 waits       true: for a deadline, most of its time
 verdict     the verdict
@@ -47,6 +48,7 @@ from .registry import DOCKER_MANIFEST, Registry, Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
+HOSTILE = Path(__file__).parent / "hostile"
 NAME = "grader-fixtures"  # of every image made here
 PUBLISHED = "v1.0"
 
@@ -66,11 +68,26 @@ class Sample:
     public: bool = True
     index: tuple[str, ...] = ()
     generate: dict[str, str] = field(default_factory=dict)
+    mode: str = ""
     waits: bool = False
 
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def hostile(self) -> bool:
+        return self.name.startswith("hostile-")
+
+    def must_be(self, result: Result) -> None:
+        """AssertionError unless `result` is the one expected."""
+        got = {outcome.id: outcome.status for outcome in result.checks}
+        told = {o.id: f"{o.message}\n{o.hint or ''}" for o in result.checks}
+        wrong = [f"{c} {got[c]}, not {s}: {told[c]}" for c, s in self.checks.items() if got[c] != s]
+        assert not wrong, "\n".join(wrong)
+        assert (list(got), result.verdict) == (list(self.checks), self.verdict)
+        missing = [(c, t) for c, texts in self.says.items() for t in texts if t not in told[c]]
+        assert not missing, "\n".join(f"{c} does not say {t!r}: {told[c]}" for c, t in missing)
 
 
 def samples() -> list[Sample]:
@@ -109,19 +126,25 @@ class Corpus:
         self._stack.close()
 
     def grade(self, sample: Sample) -> Result:
+        return session.grade(self.submission(sample), self._assignment, self.options(), self._warm)
+
+    def options(self) -> Options:
+        return Options(build_args=self._args)
+
+    def submission(self, sample: Sample) -> Submission:
+        """`sample`, handed in."""
         if sample.name not in self._submissions:
             # One by one: samples may be alike, and one's clean-up must not take the other's image.
             with self._preparing:
                 self._submissions[sample.name] = self._hand_in(sample)
-        options = Options(build_args=self._args)
-        return session.grade(self._submissions[sample.name], self._assignment, options, self._warm)
+        return self._submissions[sample.name]
 
     def _hand_in(self, sample: Sample) -> Submission:
         if sample.target == "registry":
             return Submission(sample.name, self._publish(sample), "image")
         if sample.target == "image":
             tag = f"{NAME}/{sample.name}:{self.engine.session}"
-            self.build(sample.folder, tag, sample.platform)
+            self._prepare(sample, tag)
             return Submission(sample.name, tag, "image")
         if not sample.generate:
             return Submission(sample.name, str(sample.folder), "directory")
@@ -131,6 +154,22 @@ class Corpus:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(os.urandom(assignment.size_in_bytes(size)))
         return Submission(sample.name, str(folder), "directory")
+
+    def _prepare(self, sample: Sample, tag: str) -> None:
+        """Make the image `tag`: of the sample's own Dockerfile, or else the hostile program's, told what to do."""
+        if not sample.mode:
+            self.build(sample.folder, tag, sample.platform)
+        elif (sample.folder / "Dockerfile").exists():
+            folder = shutil.copytree(HOSTILE, self._folder / sample.name)
+            self.build(Path(shutil.copytree(sample.folder, folder, dirs_exist_ok=True)), tag)
+        else:
+            self._hostile = self._hostile or self.build(HOSTILE, f"{NAME}/hostile:{self.engine.session}")
+            told = io.BytesIO(f"FROM {self._hostile}\nENV MODE={sample.mode}\n".encode())
+            for line in self.engine.api.build(fileobj=told, tag=tag, rm=True, decode=True):
+                assert "error" not in line, line
+            self._made.add(tag)
+
+    _hostile = ""
 
     # --- images made here ---
 
@@ -214,11 +253,14 @@ def _standing(engine: Engine) -> set[str]:
     """What of ours could be on the engine; what others do there meanwhile is not."""
     api, mine = engine.api, f"{os.getpid()}-"
     containers = [c for c in api.containers(all=True) if c["Labels"].get(LABEL, mine).startswith(mine)]
+    volumes = [
+        v for v in api.volumes()["Volumes"] or () if (v["Labels"] or {}).get(LABEL, mine).startswith(mine)
+    ]
     networks = [n for n in api.networks() if ((n["Labels"] or {}).get(LABEL) or mine).startswith(mine)]
     return {
         *(f"container {c['Names'][0]} of {c['Image']}" for c in containers),
         *(f"network {n['Name']}" for n in networks),
-        *(f"volume {v['Name']}" for v in api.volumes()["Volumes"] or ()),
+        *(f"volume {v['Name']}" for v in volumes),
         *(
             f"image {image['Id']} {tag}"
             for image in api.images()
