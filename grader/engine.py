@@ -96,6 +96,13 @@ class Engine:
         with engine_trouble(_("asking the engine about itself")):
             return str(self.client.version().get("Arch"))
 
+    def tells_blocks(self) -> bool:
+        """Whether its history tells what a layer takes on the disk, as the containerd image store does, and not the
+        bytes of its files."""
+        with engine_trouble(_("asking the engine about itself")):
+            status = self.api.info().get("DriverStatus") or ()
+        return any("io.containerd.snapshotter" in str(value) for _key, value in status)
+
     # --- images ---
 
     def inspect(self, image: str) -> dict[str, Any] | None:
