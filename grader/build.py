@@ -149,7 +149,13 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
     size = 0
     with subprocess.Popen(
         command,
-        env={**os.environ, "DOCKER_BUILDKIT": "1", "BUILDKIT_COLORS": ""},
+        # With an attestation of when it was built, the containerd image store takes each build for another image.
+        env={
+            **os.environ,
+            "DOCKER_BUILDKIT": "1",
+            "BUILDKIT_COLORS": "",
+            "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
