@@ -49,10 +49,12 @@ class BadImage(Exception):
 
 
 # What only an image's verified content does, and no registry, proxy, disk or memory of ours: where it is not sure, the
-# trouble is ours (moby distribution/pull_v2.go, pkg/archive).
+# trouble is ours (moby distribution/pull_v2.go, pkg/archive; containerd core/unpack/unpacker.go).
 _BAD = re.compile(
-    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type)"
-    r"|(?:failed to register layer|Error processing tar file)(?!.*signal).*(?:unexpected EOF|invalid (?:tar )?header)",
+    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type"
+    r"|wrong diff id calculated|number of layers and diffIDs don't match)"
+    r"|(?:failed to register layer|Error processing tar file|failed to extract layer)(?!.*signal)"
+    r".*(?:unexpected EOF|invalid (?:tar )?header)",
     re.IGNORECASE,
 )
 
@@ -142,7 +144,7 @@ class Engine:
             if new:
                 self._mark(reference)
             last = self._pull_once(reference, platform, seconds, auth) if new else ""
-            if not last and (image := self._claim(reference, new)):
+            if not last and (image := self._claim_good(reference, new)):
                 self._unmark()
                 return image
             if not re.search(
@@ -186,6 +188,16 @@ class Engine:
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             return str(getattr(error, "explanation", None) or error)
         return ""
+
+    def _claim_good(self, reference: str, new: bool) -> str | None:
+        """The containerd image store takes what no image can be made of, and says so when it is named."""
+        try:
+            return self._claim(reference, new)
+        except Trouble as trouble:
+            said = str(getattr(trouble.__cause__, "explanation", None) or trouble)
+            if _BAD.search(said):
+                raise BadImage(said) from trouble
+            raise
 
     def _claim(self, reference: str, new: bool) -> str | None:
         """Put this session's name on an image, in the place of `reference` if that is `new` here. None where

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,7 +29,7 @@ from grader.sweep import thoroughly
 from grader.warm import Warm
 
 from .support.course import archive, base_layer, push
-from .support.registry import Registry
+from .support.registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Registry, sha256
 
 NAME = "student/zero-to-hero"
 MORE = [archive({f"data/{n}": bytes(range(256)) * 300 * n, f"data/{n}-odd": b"x" * 77}) for n in (1, 9)]
@@ -81,6 +84,43 @@ def test_a_limit_on_the_unpacked_size_is_of_the_files_bytes(
 def _bytes_of(layer: bytes) -> int:
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layer))) as tar:
         return sum(entry.size for entry in tar)
+
+
+def _stored(registry: Registry, name: str, layer: bytes, **config: object) -> str:
+    """An image of one `layer` with that in its config; its reference."""
+    unpacked = zlib.decompressobj(wbits=31).decompress(layer)
+    whole: dict[str, object] = {"os": "linux", "architecture": "amd64", "config": {"Cmd": ["/bin/busybox"]}}
+    whole |= {"rootfs": {"type": "layers", "diff_ids": [sha256(unpacked)]}} | config
+    body = json.dumps(whole).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": OCI_CONFIG, "digest": registry.blob(name, body), "size": len(body)},
+        "layers": [{"mediaType": OCI_LAYER, "digest": registry.blob(name, layer), "size": len(layer)}],
+    }
+    registry.manifest(name, manifest, "v1.0")
+    return f"{registry.address}/{name}:v1.0"
+
+
+ZEROS = "sha256:" + "0" * 64
+LAYER = archive({"file": b"x" * 5000})
+BAD: dict[str, dict[str, Any]] = {
+    "an-environment-that-is-a-number": {"layer": LAYER, "config": {"Env": 7}},
+    "a-history-that-is-a-number": {"layer": LAYER, "history": 7},
+    "another-layer-than-said": {"layer": LAYER, "rootfs": {"type": "layers", "diff_ids": [ZEROS]}},
+    "more-layers-than-there-are": {"layer": LAYER, "rootfs": {"type": "layers", "diff_ids": [ZEROS, ZEROS]}},
+    "a-tar-that-breaks-off": {"layer": gzip.compress(gzip.decompress(LAYER)[:2000])},
+    "no-tar": {"layer": gzip.compress(b"garbage" * 1000)},
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_what_no_image_can_be_made_of_is_the_submissions_fault(
+    registry: Registry, bad: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    result = graded(_stored(registry, f"student/{request.node.callspec.id}", **bad))
+    assert result.verdict == "failed", result
+    assert not [c for c in result.checks if c.status == "error"]
 
 
 @contextmanager
