@@ -44,8 +44,9 @@ def compressed_sizes(engine: Engine, image: str, unpacked: Mapping[str, int | No
         return known | {d: (size or 0) // 3 for d, size in new.items()}
     with engine_trouble(_("exporting the image")):
         for diff_id, size in _measure(engine, image, known):
-            known[diff_id] = size
-            _remember(diff_id, size)
+            if diff_id in unpacked:  # and not the image's config, which has the same kind of name
+                known[diff_id] = size
+                _remember(diff_id, size)
     if unknown := [d for d in unpacked if d not in known]:
         raise Trouble(_("{count} layers could not be weighed.").format(count=len(unknown)))
     return {d: known[d] for d in unpacked}
@@ -59,8 +60,9 @@ def unpacked_sizes(engine: Engine, image: str, diff_ids: Sequence[str]) -> dict[
         with engine_trouble(_("exporting the image")):
             for content in _layers(engine, image):
                 diff_id, size = _counted(content)
-                known[diff_id] = size
-                _remember(diff_id, size, "-unpacked")
+                if diff_id in diff_ids:
+                    known[diff_id] = size
+                    _remember(diff_id, size, "-unpacked")
     if unknown := set(diff_ids) - set(known):
         raise Trouble(_("{count} layers could not be weighed.").format(count=len(unknown)))
     return {d: known[d] for d in diff_ids}
