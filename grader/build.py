@@ -49,6 +49,8 @@ def build(
     if has_no_stage(dockerfile):
         raise BuildFailed("no build stage in current context")
     client, nameless = _buildkit_client(), engine.untagged()
+    if not client and needs_buildkit(dockerfile):
+        raise _needs_newer()
     try:
         if client:
             _with_buildkit(client, engine.tag, directory, args, platform, seconds, told)
@@ -68,10 +70,7 @@ def build(
 def _trouble(output: str, dockerfile: str, version: str) -> Trouble | None:
     """Why a build failed that is no fault of the Dockerfile; else None."""
     if too_old(output, dockerfile, version):
-        return Trouble(
-            _("This engine's builder is too old for this Dockerfile, which newer ones build."),
-            _("Grade it with a newer Docker (23 or later) and its buildx."),
-        )
+        return _needs_newer()
     if not (cause := not_the_students(output) or index_is_down(output)):
         return None
     hint = _("A registry, the network or the engine did not answer. Try again later.")
@@ -79,6 +78,13 @@ def _trouble(output: str, dockerfile: str, version: str) -> Trouble | None:
         hint = _("That registry refuses this machine's login: renew it, or remove it with `docker logout`.")
     message = _("The image could not be built, and not through the Dockerfile: {error}")
     return Trouble(message.format(error=one_line(cause)), hint)
+
+
+def _needs_newer() -> Trouble:
+    return Trouble(
+        _("This engine's builder is too old for this Dockerfile, which newer ones build."),
+        _("Grade it with a newer Docker (23 or later) and its buildx."),
+    )
 
 
 def _dockerfile(directory: Path) -> str:
@@ -298,7 +304,7 @@ def too_old(output: str, dockerfile: str, version: str) -> bool:
         return True
     at = re.search(r"parse error (?:on )?line (\d+)", said)
     number = int(at[1]) if at else None
-    if flag := re.search(r"unknown flag: ([\w-]+)", said, re.IGNORECASE):
+    if flag := re.search(r"unknown flag: (?:--)?([\w-]+)", said, re.IGNORECASE):
         line = dockerfile.split("\n")[number - 1 : number] if number else []
         return bool(line) and flag[1] in _NEWER.get(line[0].split()[0].upper(), ())
     if re.match(r"docker/(?:2[3-9]|[3-9]\d|\d{3,})\.", f"docker/{version}") or "gateway.v0" in said:
@@ -306,6 +312,15 @@ def too_old(output: str, dockerfile: str, version: str) -> bool:
     first = _first_heredoc(dockerfile)
     parsing = re.search(r"parse error|failed to (?:parse|create LLB)", said)
     return bool(first and parsing and (number is None or number > first))
+
+
+def needs_buildkit(dockerfile: str) -> bool:
+    """Whether it has what the classic builder of a current engine passes over without a word: it runs `RUN <<EOF` as
+    a shell that is told nothing, and the image lacks what it was to do."""
+    excludes = re.search(
+        r"^\s*(?:COPY|ADD)\s+(?:--\S+\s+)*--(?:exclude|unpack)\b", dockerfile, re.MULTILINE | re.IGNORECASE
+    )
+    return bool(excludes or _first_heredoc(dockerfile))
 
 
 def _first_heredoc(dockerfile: str) -> int | None:
