@@ -57,6 +57,8 @@ def build(
         else:
             _with_testcontainers(engine.tag, directory, args, platform)
     except BuildFailed as failure:
+        if not client:  # whose steps stay as images where the last of them fails
+            engine.remove_nameless(_steps_made(failure.output), nameless)
         if trouble := _trouble(failure.output, dockerfile, engine.info.version):
             raise trouble from failure
         raise
@@ -193,7 +195,7 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
     """The engine's classic builder (testcontainers #940): no `RUN --mount`, no heredocs."""
     from testcontainers.core.image import DockerImage
 
-    more: dict[str, Any] = {"platform": platform} if platform else {}
+    more: dict[str, Any] = {"forcerm": True, **({"platform": platform} if platform else {})}
     image = DockerImage(directory, tag=tag, clean_up=False, buildargs=dict(args), **more)
     with engine_trouble(_("building")):
         try:
@@ -205,6 +207,11 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
             if error.status_code and error.status_code < 500:  # the Dockerfile cannot be parsed
                 raise BuildFailed(str(error.explanation)) from error
             raise
+
+
+def _steps_made(output: str) -> list[str]:
+    """The ids of the images that the classic builder made of its steps, the last first."""
+    return re.findall(r"(?<!Using cache\n) ---> ([0-9a-f]{12})$", output, re.MULTILINE)[::-1]
 
 
 # What the builder or the engine itself could not reach, or lacked.

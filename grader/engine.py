@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -219,6 +219,19 @@ class Engine:
         """The ids of the images that have no name: any name that is taken from them would be their last."""
         with engine_trouble(_("listing images")):
             return frozenset(image["Id"] for image in self.api.images(filters={"dangling": True}))
+
+    def remove_nameless(self, images: Iterable[str], before: Container[str]) -> None:
+        """Remove what a build has left of `images`, each after what was made of it, but for what stood there before."""
+        with engine_trouble(_("removing an image")):
+            for image in images:
+                found = self.inspect(image)
+                if (
+                    found
+                    and not (found.get("RepoTags") or found.get("RepoDigests"))
+                    and found["Id"] not in before
+                ):
+                    with contextlib.suppress(docker.errors.APIError):  # another build stands on it meanwhile
+                        self.api.remove_image(found["Id"], noprune=True)
 
     def own(self, image: str) -> None:
         """Have an image that this session brought go with it; the last session that bears it removes it."""

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from grader import assignment
+from grader import assignment, build
 from grader.engine import Engine
 from grader.model import Result
 from grader.options import Options
@@ -121,6 +122,28 @@ def test_what_no_image_can_be_made_of_is_the_submissions_fault(
     result = graded(_stored(registry, f"student/{request.node.callspec.id}", **bad))
     assert result.verdict == "failed", result
     assert not [c for c in result.checks if c.status == "error"]
+
+
+def test_a_classic_build_that_fails_leaves_nothing(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_buildkit_client", lambda: None)
+    base = f"{registry.address}/{NAME}:v1.0"
+    lines = [f"FROM {base}", f"LABEL now={time.time()}", "USER 0", 'RUN ["/bin/busybox", "false"]']
+    (tmp_path / "Dockerfile").write_text("\n".join(lines))
+    engine = Engine(new_session())
+    try:
+        with pytest.raises(build.BuildFailed) as failed:
+            build.build(engine, tmp_path, {}, None, 60)
+        made = re.findall(r"---> (?:Running in )?([0-9a-f]{12})$", failed.value.output, re.MULTILINE)
+        ours = [made[0], *(i["Id"].partition(":")[2][:12] for i in engine.api.images(base))]
+        there = {i["Id"].partition(":")[2][:12] for i in engine.api.images(all=True)}
+        there |= {c["Id"][:12] for c in engine.api.containers(all=True)}
+        assert len(made) >= 4
+        assert there & set(made) - set(ours) == set()
+    finally:
+        engine.api.remove_image(base)
+        engine.close()
 
 
 @contextmanager
