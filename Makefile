@@ -1,7 +1,7 @@
 # make demo: the main job on three submissions. make test: everything. Both set up what they need.
 export PYTHON # another interpreter than the one that tools/venv chooses
 
-.PHONY: setup engine base packages demo test lint bench clean
+.PHONY: setup engine base packages demo test test-engines lint bench clean
 
 setup: .venv/.done ## leaves .venv/bin/grader
 .venv/.done: pyproject.toml requirements-dev.txt tools/venv
@@ -28,6 +28,12 @@ lint: setup
 
 test: engine base packages lint
 	.venv/bin/pytest
+
+test-engines: setup engine base packages ## the corpus on a newer engine too; BUILDERS=buildkit is half of it
+	tools/newer-engine .venv/bin/pytest tests/test_engines.py
+	for builder in $(BUILDERS); do \
+		CORPUS_BUILDER=$$builder tools/newer-engine .venv/bin/pytest -m corpus tests/test_corpus.py || exit; done
+BUILDERS = buildkit classic
 
 bench: setup engine base packages
 	.venv/bin/python benchmarks/bench.py

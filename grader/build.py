@@ -49,12 +49,16 @@ def build(
     if has_no_stage(dockerfile):
         raise BuildFailed("no build stage in current context")
     client, nameless = _buildkit_client(), engine.untagged()
+    if not client and needs_buildkit(dockerfile):
+        raise _needs_newer()
     try:
         if client:
             _with_buildkit(client, engine.tag, directory, args, platform, seconds, told)
         else:
             _with_testcontainers(engine.tag, directory, args, platform)
     except BuildFailed as failure:
+        if not client:  # whose steps stay as images where the last of them fails
+            engine.remove_nameless(_steps_made(failure.output), nameless)
         if trouble := _trouble(failure.output, dockerfile, engine.info.version):
             raise trouble from failure
         raise
@@ -68,10 +72,7 @@ def build(
 def _trouble(output: str, dockerfile: str, version: str) -> Trouble | None:
     """Why a build failed that is no fault of the Dockerfile; else None."""
     if too_old(output, dockerfile, version):
-        return Trouble(
-            _("This engine's builder is too old for this Dockerfile, which newer ones build."),
-            _("Grade it with a newer Docker (23 or later) and its buildx."),
-        )
+        return _needs_newer()
     if not (cause := not_the_students(output) or index_is_down(output)):
         return None
     hint = _("A registry, the network or the engine did not answer. Try again later.")
@@ -79,6 +80,13 @@ def _trouble(output: str, dockerfile: str, version: str) -> Trouble | None:
         hint = _("That registry refuses this machine's login: renew it, or remove it with `docker logout`.")
     message = _("The image could not be built, and not through the Dockerfile: {error}")
     return Trouble(message.format(error=one_line(cause)), hint)
+
+
+def _needs_newer() -> Trouble:
+    return Trouble(
+        _("This engine's builder is too old for this Dockerfile, which newer ones build."),
+        _("Grade it with a newer Docker (23 or later) and its buildx."),
+    )
 
 
 def _dockerfile(directory: Path) -> str:
@@ -149,7 +157,13 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
     size = 0
     with subprocess.Popen(
         command,
-        env={**os.environ, "DOCKER_BUILDKIT": "1", "BUILDKIT_COLORS": ""},
+        # With an attestation of when it was built, the containerd image store takes each build for another image.
+        env={
+            **os.environ,
+            "DOCKER_BUILDKIT": "1",
+            "BUILDKIT_COLORS": "",
+            "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -181,7 +195,7 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
     """The engine's classic builder (testcontainers #940): no `RUN --mount`, no heredocs."""
     from testcontainers.core.image import DockerImage
 
-    more: dict[str, Any] = {"platform": platform} if platform else {}
+    more: dict[str, Any] = {"forcerm": True, **({"platform": platform} if platform else {})}
     image = DockerImage(directory, tag=tag, clean_up=False, buildargs=dict(args), **more)
     with engine_trouble(_("building")):
         try:
@@ -193,6 +207,11 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
             if error.status_code and error.status_code < 500:  # the Dockerfile cannot be parsed
                 raise BuildFailed(str(error.explanation)) from error
             raise
+
+
+def _steps_made(output: str) -> list[str]:
+    """The ids of the images that the classic builder made of its steps, the last first."""
+    return re.findall(r"(?<!Using cache\n) ---> ([0-9a-f]{12})$", output, re.MULTILINE)[::-1]
 
 
 # What the builder or the engine itself could not reach, or lacked.
@@ -292,7 +311,7 @@ def too_old(output: str, dockerfile: str, version: str) -> bool:
         return True
     at = re.search(r"parse error (?:on )?line (\d+)", said)
     number = int(at[1]) if at else None
-    if flag := re.search(r"unknown flag: ([\w-]+)", said, re.IGNORECASE):
+    if flag := re.search(r"unknown flag: (?:--)?([\w-]+)", said, re.IGNORECASE):
         line = dockerfile.split("\n")[number - 1 : number] if number else []
         return bool(line) and flag[1] in _NEWER.get(line[0].split()[0].upper(), ())
     if re.match(r"docker/(?:2[3-9]|[3-9]\d|\d{3,})\.", f"docker/{version}") or "gateway.v0" in said:
@@ -300,6 +319,15 @@ def too_old(output: str, dockerfile: str, version: str) -> bool:
     first = _first_heredoc(dockerfile)
     parsing = re.search(r"parse error|failed to (?:parse|create LLB)", said)
     return bool(first and parsing and (number is None or number > first))
+
+
+def needs_buildkit(dockerfile: str) -> bool:
+    """Whether it has what the classic builder of a current engine passes over without a word: it runs `RUN <<EOF` as
+    a shell that is told nothing, and the image lacks what it was to do."""
+    excludes = re.search(
+        r"^\s*(?:COPY|ADD)\s+(?:--\S+\s+)*--(?:exclude|unpack)\b", dockerfile, re.MULTILINE | re.IGNORECASE
+    )
+    return bool(excludes or _first_heredoc(dockerfile))
 
 
 def _first_heredoc(dockerfile: str) -> int | None:

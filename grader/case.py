@@ -307,6 +307,19 @@ class Case:
             evidence={"wanted": wanted, "offered": offered},
         )
 
+    @stage
+    def unpacked(self) -> int:
+        """Bytes of the image's files, the same on every engine: what a limit may be set for."""
+        local, engine = self.local(), self.engine()
+        if engine.tells_blocks():
+            from . import layers
+
+            found = engine.inspect(str(local.id)) or {}
+            diff_ids = (found.get("RootFS") or {}).get("Layers") or ()
+            sizes = layers.unpacked_sizes(engine, str(local.id), diff_ids)
+            self._unpacked = sum(map(sizes.__getitem__, diff_ids))
+        return self._unpacked or 0
+
     # --- on the engine ---
 
     @stage

@@ -12,7 +12,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -51,10 +51,12 @@ class BadImage(Exception):
 
 
 # What only an image's verified content does, and no registry, proxy, disk or memory of ours: where it is not sure, the
-# trouble is ours (moby distribution/pull_v2.go, pkg/archive).
+# trouble is ours (moby distribution/pull_v2.go, pkg/archive; containerd core/unpack/unpacker.go).
 _BAD = re.compile(
-    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type|max depth exceeded)"
-    r"|(?:failed to register layer|Error processing tar file)(?!.*signal).*(?:unexpected EOF|invalid (?:tar )?header)",
+    r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type|max depth exceeded"
+    r"|wrong diff id calculated|number of layers and diffIDs don't match)"
+    r"|(?:failed to register layer|Error processing tar file|failed to extract layer)(?!.*signal)"
+    r".*(?:unexpected EOF|invalid (?:tar )?header)",
     re.IGNORECASE,
 )
 
@@ -98,6 +100,13 @@ class Engine:
         with engine_trouble(_("asking the engine about itself")):
             return str(self.client.version().get("Arch"))
 
+    def tells_blocks(self) -> bool:
+        """Whether its history tells what a layer takes on the disk, as the containerd image store does, and not the
+        bytes of its files."""
+        with engine_trouble(_("asking the engine about itself")):
+            status = self.api.info().get("DriverStatus") or ()
+        return any("io.containerd.snapshotter" in str(value) for _key, value in status)
+
     # --- images ---
 
     def inspect(self, image: str) -> dict[str, Any] | None:
@@ -137,7 +146,7 @@ class Engine:
             if new:
                 self._mark(reference)
             last = self._pull_once(reference, platform, seconds, auth) if new else ""
-            if not last and (image := self._claim(reference, new)):
+            if not last and (image := self._claim_good(reference, new)):
                 self._unmark()
                 return image
             if not re.search(
@@ -197,6 +206,16 @@ class Engine:
 
     _root: str | None = None
 
+    def _claim_good(self, reference: str, new: bool) -> str | None:
+        """The containerd image store takes what no image can be made of, and says so when it is named."""
+        try:
+            return self._claim(reference, new)
+        except Trouble as trouble:
+            said = str(getattr(trouble.__cause__, "explanation", None) or trouble)
+            if _BAD.search(said):
+                raise BadImage(said) from trouble
+            raise
+
     def _claim(self, reference: str, new: bool) -> str | None:
         """Put this session's name on an image, in the place of `reference` if that is `new` here. None where
         another grading has just done so with its own."""
@@ -217,6 +236,19 @@ class Engine:
         """The ids of the images that have no name: any name that is taken from them would be their last."""
         with engine_trouble(_("listing images")):
             return frozenset(image["Id"] for image in self.api.images(filters={"dangling": True}))
+
+    def remove_nameless(self, images: Iterable[str], before: Container[str]) -> None:
+        """Remove what a build has left of `images`, each after what was made of it, but for what stood there before."""
+        with engine_trouble(_("removing an image")):
+            for image in images:
+                found = self.inspect(image)
+                if (
+                    found
+                    and not (found.get("RepoTags") or found.get("RepoDigests"))
+                    and found["Id"] not in before
+                ):
+                    with contextlib.suppress(docker.errors.APIError):  # another build stands on it meanwhile
+                        self.api.remove_image(found["Id"], noprune=True)
 
     def own(self, image: str) -> None:
         """Have an image that this session brought go with it; the last session that bears it removes it."""

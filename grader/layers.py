@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, cast
@@ -44,17 +44,70 @@ def compressed_sizes(engine: Engine, image: str, unpacked: Mapping[str, int | No
         return known | {d: (size or 0) // 3 for d, size in new.items()}
     with engine_trouble(_("exporting the image")):
         for diff_id, size in _measure(engine, image, known):
-            known[diff_id] = size
-            _remember(diff_id, size)
+            if diff_id in unpacked:  # and not the image's config, which has the same kind of name
+                known[diff_id] = size
+                _remember(diff_id, size)
     if unknown := [d for d in unpacked if d not in known]:
         raise Trouble(_("{count} layers could not be weighed.").format(count=len(unknown)))
     return {d: known[d] for d in unpacked}
 
 
-def _measure(engine: Engine, image: str, known: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """(diff ID, compressed bytes) of the layers that are not `known`."""
+def unpacked_sizes(engine: Engine, image: str, diff_ids: Sequence[str]) -> dict[str, int]:
+    """Bytes of the files of every layer, as overlay2 has them. The containerd image store tells the disk's blocks, by
+    which one image is larger on one engine than on another; there it has to be exported once."""
+    known = {d: size for d in diff_ids if (size := _recall(d, "-unpacked")) is not None}
+    if set(diff_ids) - set(known):
+        with engine_trouble(_("exporting the image")):
+            for content in _layers(engine, image):
+                diff_id, size = _counted(content)
+                if diff_id in diff_ids:
+                    known[diff_id] = size
+                    _remember(diff_id, size, "-unpacked")
+    if unknown := set(diff_ids) - set(known):
+        raise Trouble(_("{count} layers could not be weighed.").format(count=len(unknown)))
+    return {d: known[d] for d in diff_ids}
+
+
+def _counted(content: IO[bytes]) -> tuple[str, int]:
+    """A layer's diff ID, and the bytes of its files."""
+    stream = _Unzipped(content)
+    try:
+        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
+            size = sum(entry.size for entry in archive if entry.isreg())
+    except tarfile.TarError:  # a blob that is no layer
+        size = 0
+    while stream.read(_CHUNK):
+        pass  # what follows the archive's end is part of the layer
+    return f"sha256:{stream.digest.hexdigest()}", size
+
+
+class _Unzipped:
+    """A layer's tar as it is read, from a tar or a gzipped tar."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content, self.digest = content, hashlib.sha256()
+        self._stream = Stream(self._chunks())
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(size)
+
+    def _chunks(self) -> Iterator[bytes]:
+        unzip = None
+        first = True
+        while chunk := self._content.read(_CHUNK):
+            if first and chunk[:2] == b"\x1f\x8b":
+                unzip = zlib.decompressobj(wbits=31)
+            first = False
+            data = unzip.decompress(chunk) if unzip else chunk
+            self.digest.update(data)
+            if data:
+                yield data
+
+
+def _layers(engine: Engine, image: str) -> Iterator[IO[bytes]]:
+    """What may be a layer in the export of an image; each is to be read before the next."""
     stream = cast("IO[bytes]", Stream(engine.api.get_image(image, chunk_size=_CHUNK)))
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as archive, ThreadPoolExecutor(2) as pool:
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as archive:
         for member in archive:
             # `ID/layer.tar` up to Docker 24, `blobs/sha256/HEX` from 25 on, `HEX.tar` of Podman.
             layer = re.fullmatch(
@@ -62,10 +115,17 @@ def _measure(engine: Engine, image: str, known: dict[str, int]) -> Iterator[tupl
             )
             content = archive.extractfile(member) if layer and member.isfile() else None
             if content:
-                with tempfile.TemporaryFile() as file:
-                    diff_id, compressed = _spooled(content, file)
-                    if diff_id not in known:
-                        yield diff_id, compressed or _compressed(file, pool)
+                yield content
+
+
+def _measure(engine: Engine, image: str, known: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """(diff ID, compressed bytes) of the layers that are not `known`."""
+    with ThreadPoolExecutor(2) as pool:
+        for content in _layers(engine, image):
+            with tempfile.TemporaryFile() as file:
+                diff_id, compressed = _spooled(content, file)
+                if diff_id not in known:
+                    yield diff_id, compressed or _compressed(file, pool)
 
 
 def _spooled(content: IO[bytes], file: IO[bytes]) -> tuple[str, int]:
@@ -102,20 +162,20 @@ def _deflated(chunk: bytes, before: bytes) -> int:
     return len(deflate.compress(chunk)) + len(deflate.flush(zlib.Z_SYNC_FLUSH))
 
 
-def _folder() -> Path:
+def _folder(kind: str = "") -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "grader", "layers-v1")
+    return Path(base, "grader", f"layers{kind}-v1")
 
 
-def _recall(diff_id: str) -> int | None:
+def _recall(diff_id: str, kind: str = "") -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return int((_folder() / diff_id.removeprefix("sha256:")).read_text())
+        return int((_folder(kind) / diff_id.removeprefix("sha256:")).read_text())
     return None
 
 
-def _remember(diff_id: str, size: int) -> None:
+def _remember(diff_id: str, size: int, kind: str = "") -> None:
     with contextlib.suppress(OSError):  # without a cache it is slow, not wrong
-        folder = _folder()
+        folder = _folder(kind)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
             file.write(str(size))

@@ -73,8 +73,10 @@ class Running:
         """End the container once it has written more than its share, which no engine bounds for us: a quota takes XFS,
         and a mount option."""
         with contextlib.suppress(Trouble):
-            while not self._overfull and self.app.state().running:
+            while not self._overfull:
                 time.sleep(1)  # an honest one is judged before the first look
+                if not self.app.state().running:
+                    return
                 written = self.app.written()
                 if written > self.assignment.run.disk:
                     self._overfull = written

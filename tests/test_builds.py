@@ -16,6 +16,7 @@ from grader.build import (
     build,
     has_no_stage,
     index_is_down,
+    needs_buildkit,
     not_the_students,
     too_old,
 )
@@ -453,6 +454,25 @@ def test_a_builder_brought_by_a_syntax_line_is_not_old() -> None:
 def test_a_flag_that_newer_builders_have(instruction: str, flag: str, newer_has_it: bool) -> None:
     said = f"{V0}dockerfile parse error line 2: Unknown flag: {flag}"
     assert too_old(said, f"FROM x\n{instruction}\n", OLD) is newer_has_it
+
+
+def test_a_flag_is_told_with_its_dashes_by_newer_builders() -> None:
+    said = "dockerfile parse error on line 2: unknown flag: --parents"
+    assert too_old(said, "FROM x\nCOPY --parents a /\n", NEW)
+    assert not too_old(said.replace("parents", "parent"), "FROM x\nCOPY --parent a /\n", NEW)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "needed"),
+    [
+        *((heredoc, True) for heredoc, _line, _error in HEREDOCS),
+        ("COPY --chown=1 --exclude=b a /\n", True),
+        ("COPY --link a /\n", False),
+        ("RUN echo $((1<<2)) --exclude\n", False),
+    ],
+)
+def test_what_the_classic_builder_passes_over_without_a_word(instruction: str, needed: bool) -> None:
+    assert needs_buildkit(f"FROM x\n{instruction}") is needed
 
 
 @pytest.mark.parametrize("option", ["mount", "chmod"])

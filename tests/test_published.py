@@ -19,7 +19,7 @@ from grader.submission import new_session, submission_of
 from grader.warm import Warm
 
 from .support.corpus import FIXTURES, Corpus, python_base, samples
-from .support.registry import DOCKER_MANIFEST, Fault, Front, Registry, Tokens
+from .support.registry import DOCKER_MANIFEST, OCI_MANIFEST, Fault, Front, Registry, Tokens
 
 NAME = "student/zero-to-hero"
 
@@ -57,14 +57,18 @@ def status(result: Result, check: str) -> tuple[str, str]:
 def test_a_published_image_is_graded_by_its_digest(registry: Registry) -> None:
     result = graded(f"{registry.address}/{NAME}:v1.0")
     assert (result.verdict, result.score, result.max_score) == ("passed", 20, 20)
-    manifest = registry.request("GET", NAME, "manifests/v1.0", headers={"Accept": DOCKER_MANIFEST})
+    manifest = registry.request(
+        "GET", NAME, "manifests/v1.0", headers={"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
+    )
     assert result.image is not None
     assert result.image.digest == manifest.headers["Docker-Content-Digest"]
     assert result.image.size.compressed == sum(layer["size"] for layer in manifest.json()["layers"])
 
 
 def test_what_a_registry_stores_counts_and_not_what_a_manifest_says(registry: Registry) -> None:
-    manifest = registry.request("GET", NAME, "manifests/v1.0", headers={"Accept": DOCKER_MANIFEST}).json()
+    manifest = registry.request(
+        "GET", NAME, "manifests/v1.0", headers={"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
+    ).json()
     honest = sum(layer["size"] for layer in manifest["layers"])
     for layer in manifest["layers"]:
         layer["size"] = 10
@@ -143,7 +147,9 @@ def test_a_local_images_size_is_what_a_push_gives(
         estimated = compressed_sizes(corpus.engine, image, dict.fromkeys(layers))
         push(corpus.engine, server, f"{server.address}/{NAME}", "size")
         corpus.remove(image)
-        manifest = server.request("GET", NAME, "manifests/size", headers={"Accept": DOCKER_MANIFEST}).json()
+        manifest = server.request(
+            "GET", NAME, "manifests/size", headers={"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
+        ).json()
     pushed = [layer["size"] for layer in manifest["layers"]]
     assert sum(estimated[d] for d in layers) == pytest.approx(sum(pushed), rel=0.03)
     assert len(list((tmp_path / "grader" / "layers-v1").iterdir())) == len(set(layers))

@@ -18,6 +18,19 @@ from grader.engine import _BAD
             True,
         ),
         ("failed to register layer: Error processing tar file(exit status 1): unexpected EOF", True),
+        # containerd's
+        ('wrong diff id calculated on extraction "sha256:00"', True),
+        ("number of layers and diffIDs don't match: 1 != 2", True),
+        (
+            'failed to extract layer (application/vnd.oci.image.layer.v1.tar+gzip sha256:00) to overlayfs as "extract-1'
+            ' sha256:00": mount callback failed on /var/lib/docker/containerd-mount1: unexpected EOF',
+            True,
+        ),
+        (
+            "failed to extract layer sha256:00: mount callback failed on /x: write /x/y: no space left on device",
+            False,
+        ),
+        ("failed to copy: httpReadSeeker: failed open: unexpected EOF", False),
         ("failed to register layer: Error processing tar file(signal: killed): unexpected EOF", False),
         ("failed to register layer: open /lower: too many open files", False),
         (

@@ -200,7 +200,9 @@ def test_no_network_is_asked_for_where_there_is_no_such_image(engine: object) ->
     assert ahead.ask(new_session(), "grader-fixtures/nothing") is None
 
 
-def test_a_network_that_nobody_came_to_need_is_gone_at_the_end(base: str, engine: docker.DockerClient) -> None:
+def test_a_network_that_nobody_came_to_need_is_gone_at_the_end(
+    base: str, engine: docker.DockerClient
+) -> None:
     session = new_session()
     asked = ahead.ask(session, base)
     assert asked

@@ -27,8 +27,8 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from grader.options import Options
 from grader.submission import new_session
 from grader.warm import Warm
 
-from .registry import DOCKER_MANIFEST, Registry, Tokens
+from .registry import DOCKER_MANIFEST, OCI_MANIFEST, Registry, Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
@@ -112,6 +112,8 @@ class Corpus:
             self._before = _standing(self.engine)
             self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="corpus-")))
             self._registry = stack.enter_context(Registry(auth=Tokens()))
+            if os.environ.get("CORPUS_BUILDER") == "classic":
+                stack.enter_context(_no_docker_command())
             self._assignment = assignment.load()
             self._warm = Warm()
             stack.callback(self._warm.close)
@@ -229,7 +231,7 @@ class Corpus:
         """What an index of the image pushed as `tag`, for the first of `platforms`, and of the others lists."""
         first, *others = platforms
         manifest = self._registry.request(
-            "GET", name, f"manifests/{tag}", headers={"Accept": DOCKER_MANIFEST}
+            "GET", name, f"manifests/{tag}", headers={"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
         ).content
         system, architecture = first.split("/")
         image = self._registry.manifest(name, manifest) | {
@@ -247,6 +249,18 @@ class Corpus:
             return _standing(engine) - self._before
         finally:
             engine.close()
+
+
+@contextmanager
+def _no_docker_command() -> Iterator[None]:
+    """A PATH without a docker that could build: then the engine's classic builder does."""
+    before = os.environ["PATH"]
+    folders = before.split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(f for f in folders if not Path(f, "docker").exists())
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def _standing(engine: Engine) -> set[str]:

@@ -1,0 +1,212 @@
+"""What has to be the same on every engine, beside the corpus: `make test-engines` runs both on a newer one as well."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grader import assignment, build
+from grader.engine import Engine
+from grader.model import Result
+from grader.options import Options
+from grader.session import grade
+from grader.submission import new_session, submission_of
+from grader.sweep import thoroughly
+from grader.warm import Warm
+
+from .support.course import archive, base_layer, push
+from .support.registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Registry, sha256
+
+NAME = "student/zero-to-hero"
+MORE = [archive({f"data/{n}": bytes(range(256)) * 300 * n, f"data/{n}-odd": b"x" * 77}) for n in (1, 9)]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    with Registry() as server:
+        push(server, NAME, "good", "engines", more=MORE)
+        yield server
+
+
+def graded(target: str, asked: Path = assignment.DEFAULT) -> Result:
+    warm = Warm()
+    try:
+        return grade(submission_of(target), assignment.load(asked), Options(), warm)
+    finally:
+        warm.close()
+
+
+def pushed() -> list[bytes]:
+    site = archive(
+        {"www/index.html": "from zero to hero\n", "www/health": '{"status": "healthy"}', "www/own": "engines"}
+    )
+    return [base_layer(), *MORE, site]
+
+
+def test_the_compressed_size_of_a_pushed_image_is_the_registrys_to_the_byte(registry: Registry) -> None:
+    result = graded(f"{registry.address}/{NAME}:v1.0")
+    assert (result.verdict, result.score) == ("passed", 20), result
+    assert result.image
+    assert result.image.size.compressed == sum(map(len, pushed()))
+
+
+def test_a_limit_on_the_unpacked_size_is_of_the_files_bytes(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the disk's blocks, which the containerd image store tells."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    files = sum(_bytes_of(layer) for layer in pushed())
+    for limit, status in ((files, "failed"), (files + 1, "passed")):
+        asked = tmp_path / "asked.yaml"
+        checks = {"size": {"level": "required", "points": 1, "limit": limit, "basis": "unpacked"}}
+        asked.write_text(
+            yaml.safe_dump({"schema": "grader/assignment/v1", "id": "x", "title": "X", "checks": checks})
+        )
+        result = graded(f"{registry.address}/{NAME}:v1.0", asked)
+        size = next(c for c in result.checks if c.id == "size")
+        assert (size.status, size.evidence["unpacked"]) == (status, files), size
+
+
+def _bytes_of(layer: bytes) -> int:
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layer))) as tar:
+        return sum(entry.size for entry in tar)
+
+
+def _stored(registry: Registry, name: str, layer: bytes, **config: object) -> str:
+    """An image of one `layer` with that in its config; its reference."""
+    unpacked = zlib.decompressobj(wbits=31).decompress(layer)
+    whole: dict[str, object] = {"os": "linux", "architecture": "amd64", "config": {"Cmd": ["/bin/busybox"]}}
+    whole |= {"rootfs": {"type": "layers", "diff_ids": [sha256(unpacked)]}} | config
+    body = json.dumps(whole).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": OCI_CONFIG, "digest": registry.blob(name, body), "size": len(body)},
+        "layers": [{"mediaType": OCI_LAYER, "digest": registry.blob(name, layer), "size": len(layer)}],
+    }
+    registry.manifest(name, manifest, "v1.0")
+    return f"{registry.address}/{name}:v1.0"
+
+
+ZEROS = "sha256:" + "0" * 64
+LAYER = archive({"file": b"x" * 5000})
+BAD: dict[str, dict[str, Any]] = {
+    "an-environment-that-is-a-number": {"layer": LAYER, "config": {"Env": 7}},
+    "a-history-that-is-a-number": {"layer": LAYER, "history": 7},
+    "another-layer-than-said": {"layer": LAYER, "rootfs": {"type": "layers", "diff_ids": [ZEROS]}},
+    "more-layers-than-there-are": {"layer": LAYER, "rootfs": {"type": "layers", "diff_ids": [ZEROS, ZEROS]}},
+    "a-tar-that-breaks-off": {"layer": gzip.compress(gzip.decompress(LAYER)[:2000])},
+    "no-tar": {"layer": gzip.compress(b"garbage" * 1000)},
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_what_no_image_can_be_made_of_is_the_submissions_fault(
+    registry: Registry, bad: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    result = graded(_stored(registry, f"student/{request.node.callspec.id}", **bad))
+    assert result.verdict == "failed", result
+    assert not [c for c in result.checks if c.status == "error"]
+
+
+def test_a_classic_build_that_fails_leaves_nothing(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_buildkit_client", lambda: None)
+    base = f"{registry.address}/{NAME}:v1.0"
+    lines = [f"FROM {base}", f"LABEL now={time.time()}", "USER 0", 'RUN ["/bin/busybox", "false"]']
+    (tmp_path / "Dockerfile").write_text("\n".join(lines))
+    engine = Engine(new_session())
+    try:
+        with pytest.raises(build.BuildFailed) as failed:
+            build.build(engine, tmp_path, {}, None, 60)
+        made = re.findall(r"---> (?:Running in )?([0-9a-f]{12})$", failed.value.output, re.MULTILINE)
+        ours = [made[0], *(i["Id"].partition(":")[2][:12] for i in engine.api.images(base))]
+        there = {i["Id"].partition(":")[2][:12] for i in engine.api.images(all=True)}
+        there |= {c["Id"][:12] for c in engine.api.containers(all=True)}
+        assert len(made) >= 4
+        assert there & set(made) - set(ours) == set()
+    finally:
+        engine.api.remove_image(base)
+        engine.close()
+
+
+@contextmanager
+def outside(folder: Path) -> Iterator[str]:
+    """The address of a web server on a host of its own, one cable away, that knows no way back to a container."""
+    assert os.geteuid() == 0, "another host takes root"
+    name, here, there = f"grader-out-{os.getpid()}", "10.213.254.1", "10.213.254.2"
+    link = name[-12:]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    with ExitStack() as stack:
+        ip("netns", "add", name)
+        stack.callback(ip, "netns", "delete", name)
+        ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+        stack.callback(subprocess.run, ["ip", "link", "delete", link], check=False)
+        ip("address", "add", f"{here}/30", "dev", link)
+        ip("link", "set", link, "up")
+        ip("-n", name, "address", "add", f"{there}/30", "dev", "eth0")
+        ip("-n", name, "link", "set", "eth0", "up")
+        serve = [sys.executable, "-m", "http.server", f"--directory={folder}", "8000"]
+        server = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{name}", *serve],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(server.wait)
+        stack.callback(server.kill)
+        yield f"http://{there}:8000/"
+
+
+def test_nothing_gets_out_of_a_submissions_network_and_its_port_answers(
+    registry: Registry, tmp_path: Path
+) -> None:
+    engine, name = Engine(new_session()), f"{registry.address}/{NAME}:v1.0"
+    with outside(tmp_path) as elsewhere, ExitStack() as stack:
+        stack.callback(thoroughly, engine.session)
+        network, api = engine.network("isolated"), engine.api
+        for _event in api.pull(name, stream=True):
+            pass
+        stack.callback(api.remove_image, name)
+        limits = assignment.load().run
+        app = engine.run(name, 5000, limits, network=lambda: network, cadence=None)
+        stack.callback(api.remove_container, app.id, force=True)
+        assert app.address
+        assert _fetched(f"http://{app.address[0]}:{app.address[1]}/")
+        free = api.create_container(name, labels={"io.grader.session": engine.session})["Id"]
+        stack.callback(api.remove_container, free, force=True)
+        api.start(free)
+
+        def reaches(container: str, url: str) -> bool:
+            made = api.exec_create(container, f"/bin/busybox timeout 3 /bin/busybox wget -q -O- {url}")
+            api.exec_start(made["Id"])
+            return bool(api.exec_inspect(made["Id"])["ExitCode"] == 0)
+
+        until = time.monotonic() + 10
+        while not reaches(free, elsewhere):  # there is a way, for others
+            assert time.monotonic() < until
+        assert not reaches(app.id, elsewhere)
+        assert api.inspect_network(network)["EnableIPv6"] is False
+
+
+def _fetched(url: str) -> bool:
+    ask = "import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=9)"
+    return subprocess.run([sys.executable, "-c", ask, url], check=False).returncode == 0
