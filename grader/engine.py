@@ -179,18 +179,17 @@ class Engine:
 
     def _pull_once(self, reference: str, platform: str, seconds: float, auth: Mapping[str, str]) -> str:
         """What went wrong, in the engine's words; empty where nothing did."""
-        until, looked = time.monotonic() + seconds, time.monotonic()
+        began = time.monotonic()
         try:
             stream = self.api.pull(reference, stream=True, decode=True, platform=platform, auth_config=auth)
             for event in stream:
                 if "error" in event:
                     return str(event["error"])
-                if time.monotonic() > until:
+                took = time.monotonic() - began
+                if took > seconds:
                     return f"not done within {seconds:.0f} s"
-                if time.monotonic() - looked > 0.5:
-                    looked = time.monotonic()
-                    if self._disk_is_short():
-                        return "the engine's disk is almost full"  # 10 MB may unpack to 10 GB
+                if took > 0.5 and self._disk_is_short():  # 10 MB may unpack to 10 GB
+                    return "the engine's disk is almost full"
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             return str(getattr(error, "explanation", None) or error)
         return ""
