@@ -93,7 +93,8 @@ def test_a_base_that_all_share_is_pulled_once(registry: Registry, tmp_path: Path
         listed = roster(tmp_path / "class.csv", pupils)
         assert batch(listed, tmp_path / "out", "--jobs", "1").returncode == 0
         base = sha256(course.base_layer())
-        assert [method for method, path in front.seen if path.endswith(base)].count("GET") == 1
+        pulls = [method for method, path in front.seen if path.endswith(base)].count("GET")
+        assert pulls <= 1  # none, where the engine has the layer from before
 
 
 def test_a_moved_tag_is_graded_again_and_both_grades_are_kept(registry: Registry, tmp_path: Path) -> None:
