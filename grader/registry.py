@@ -235,8 +235,9 @@ class Client:
             with suppress(RegistryTrouble, Refused, ValueError):
                 path = f"blobs/{layer.digest}"
                 answer = self._ask(image.reference, path, 0, method="HEAD", tries=1)
-                if answer.status == 200:
-                    return max(layer.size, int(answer.headers.get("Content-Length", "0")))
+                said = int(answer.headers.get("Content-Length", "0"))
+                if answer.status == 200 and _int64(said):
+                    return max(layer.size, said)
             return layer.size
 
         return self._in_time(image.reference, lambda: sum(map(size, image.layers)))

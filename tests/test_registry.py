@@ -30,7 +30,7 @@ from grader.registry import (
     _guard,
 )
 
-from .support.answers import CONFIG, documents, read
+from .support.answers import CONFIG, client, documents, read
 from .support.registry import Fault, Front, Registry, Tokens, certificate, errors, layer, sha256
 
 E = TypeVar("E", bound=Exception)
@@ -783,6 +783,13 @@ def test_a_layer_is_of_a_size_that_a_file_can_have(size: int) -> None:
 )
 def test_a_health_check_of_other_types_than_the_specs_is_a_bad_image(probe: dict[str, Any]) -> None:
     assert isinstance(read(documents(config=CONFIG | {"config": {"Healthcheck": probe}})), BadImage)
+
+
+def test_a_blob_is_of_a_size_that_a_file_can_have() -> None:
+    found = replace(documents(), headers={"Content-Length": "9" * 400})
+    image = read(found)
+    assert isinstance(image, RemoteImage)
+    assert client(found.answer()).stored(image) == image.compressed
 
 
 @pytest.mark.parametrize("depth", [101, 900, 940, 960, 970, 980, 990, 100_000])
