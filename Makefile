@@ -1,7 +1,7 @@
 # make demo: the main job on three submissions. make test: everything. Both set up what they need.
 export PYTHON # another interpreter than the one that tools/venv chooses
 
-.PHONY: setup engine base packages demo test test-engines lint bench clean
+.PHONY: setup engine base packages demo test test-engines lint bench fuzz soak clean
 
 setup: .venv/.done ## leaves .venv/bin/grader
 .venv/.done: pyproject.toml requirements-dev.txt tools/venv
@@ -38,6 +38,13 @@ BUILDERS = buildkit
 bench: setup engine base packages
 	.venv/bin/python benchmarks/bench.py
 	.venv/bin/python benchmarks/course.py
+
+SECONDS = 60
+fuzz: setup ## garble what a registry says for SECONDS
+	.venv/bin/python tools/fuzz $(SECONDS)
+
+soak: setup engine base packages ## COUNT gradings under load, none of them wrong
+	.venv/bin/python benchmarks/soak.py
 
 lock: ## pin anew what pyproject.toml asks for
 	.venv/bin/pip install --quiet uv

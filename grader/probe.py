@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .assignment import Route
+from .text import too_deep
 
 MAX_BODY = 1 << 20
 Silence = Literal["refused", "closed", "timeout", "malformed"]
@@ -43,9 +44,12 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON. ValueError where it is none, in UTF-8, or is nested too deep to be read."""
         try:
-            return json.loads(self.body.decode("utf-8-sig"), parse_constant=_no_constant)
+            found = json.loads(self.body.decode("utf-8-sig"), parse_constant=_no_constant)
         except RecursionError:
             raise ValueError("nested too deep") from None
+        if too_deep(found):  # what could just be read might not be compared or told any more
+            raise ValueError("nested too deep")
+        return found
 
 
 def _no_constant(name: str) -> Any:

@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from . import __version__
 from .model import GraderError, Trouble
 from .reference import DIGEST, TAG, Reference
-from .text import one_line
+from .text import one_line, too_deep
 
 T = TypeVar("T")
 Credentials = Callable[[str], tuple[str, str] | None]
@@ -235,8 +235,9 @@ class Client:
             with suppress(RegistryTrouble, Refused, ValueError):
                 path = f"blobs/{layer.digest}"
                 answer = self._ask(image.reference, path, 0, method="HEAD", tries=1)
-                if answer.status == 200:
-                    return max(layer.size, int(answer.headers.get("Content-Length", "0")))
+                said = int(answer.headers.get("Content-Length", "0"))
+                if answer.status == 200 and _int64(said):
+                    return max(layer.size, said)
             return layer.size
 
         return self._in_time(image.reference, lambda: sum(map(size, image.layers)))
@@ -533,6 +534,8 @@ def _json(body: bytes) -> dict[str, Any]:
         raise ValueError("nested too deep") from None
     if not isinstance(found, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one error for one question
+    if too_deep(found):  # what could just be read might not be told any more
+        raise ValueError("nested too deep")
     return found
 
 
@@ -581,18 +584,33 @@ def _sound(config: dict[str, Any], layers: int) -> None:
     wrong = [
         key for key, kind in kinds.items() if inner.get(key) is not None and not isinstance(inner[key], kind)
     ]
-    if wrong:
-        raise BadImage(f"its config is malformed: {', '.join(wrong)}")
+    if wrong or not _probes(inner.get("Healthcheck") or {}):
+        raise BadImage(f"its config is malformed: {', '.join(wrong) or 'Healthcheck'}")
+
+
+def _probes(healthcheck: dict[str, Any]) -> bool:
+    """Whether a HEALTHCHECK is a list of words and some durations."""
+    words = healthcheck.get("Test") or []
+    spans = (
+        healthcheck.get(key) or 0
+        for key in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
+    )
+    return isinstance(words, list) and all(map(_int64, spans))
 
 
 def _layer(entry: Any) -> Layer:
     entry = entry if isinstance(entry, dict) else {}
     digest, size = str(entry.get("digest")), entry.get("size")
-    if not DIGEST.fullmatch(digest) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if not DIGEST.fullmatch(digest) or not _int64(size) or size < 0:
         raise BadImage(f"its manifest holds a layer without digest and size: {str(entry)[:100]}")
     if entry.get("urls"):  # nobody is sent there: not we, nor an engine on Linux
         raise BadImage("its manifest has a layer fetched from elsewhere (a foreign layer)")
     return Layer(digest, size, one_line(str(entry.get("mediaType", "")), 100))
+
+
+def _int64(value: Any) -> bool:
+    """Whether this is a number of bytes or nanoseconds, as the specs have it."""
+    return isinstance(value, int) and not isinstance(value, bool) and -1 << 63 <= value < 1 << 63
 
 
 # Platforms (OCI image spec, image-index.md and config.md; defaults of containerd/platforms)
@@ -617,8 +635,9 @@ def _offers(index: dict[str, Any]) -> list[tuple[str, str]]:
     for entry in _list(index, "manifests"):
         if not isinstance(entry, dict) or not DIGEST.fullmatch(str(entry.get("digest"))):
             raise BadImage(f"its index holds an entry without digest: {str(entry)[:100]}")
-        name = _platform(entry.get("platform"))
-        if name != "unknown/unknown" and "vnd.docker.reference.type" not in (entry.get("annotations") or ()):
+        name, notes = _platform(entry.get("platform")), entry.get("annotations")
+        attests = isinstance(notes, dict) and "vnd.docker.reference.type" in notes
+        if name != "unknown/unknown" and not attests:
             found.append((name, str(entry["digest"])))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Collection
 from typing import Any
 
 # Cc: control, Cf: format (bidirectional overrides, zero width), Cs: lone surrogates,
@@ -24,9 +25,12 @@ def visible(text: str, limit: int = 2000) -> str:
 
 
 def _spelled(char: str) -> str:
-    if char in "\n\t" or unicodedata.category(char) not in _HIDDEN:
-        return char
     code = ord(char)
+    hidden = (
+        unicodedata.category(char) in _HIDDEN or 0xE0000 <= code < 0xE1000
+    )  # tags and variation selectors
+    if char in "\n\t" or not hidden:
+        return char
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
@@ -37,8 +41,10 @@ def one_line(text: str, limit: int = 300) -> str:
 
 def plain(value: Any, depth: int = 6) -> Any:
     """`value` as bounded JSON with visible text: what evidence is made of."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return value if math.isfinite(value or 0) else str(value)
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes):
         return visible(value.decode("utf-8", "replace"))
     if isinstance(value, str):
@@ -47,4 +53,18 @@ def plain(value: Any, depth: int = 6) -> Any:
         return {visible(str(k), 100): plain(v, depth - 1) for k, v in list(value.items())[:50]}
     if depth and isinstance(value, (list, tuple, set, frozenset)):
         return [plain(v, depth - 1) for v in list(value)[:50]]
-    return visible(str(value), 200)
+    return "…" if too_deep(value) else visible(str(value), 200)
+
+
+def too_deep(value: Any, depth: int = 100) -> bool:
+    """Whether JSON is nested deeper than `depth`, without going there by recursion."""
+    level = [value]
+    for _ in range(depth):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inner(value: Any) -> Collection[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()

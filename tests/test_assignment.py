@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -174,3 +175,47 @@ def test_advice_is_never_counted() -> None:
         score([outcome("passed"), outcome("error", "advice", 0), outcome("failed", "advice", 0)])[0]
         == "passed"
     )
+
+
+ITEMS = MINIMAL + "  items: {level: required, "
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title: 2026-02-30", "is not YAML"),
+        ("title: !!int ''", "is not YAML"),
+        ("title: !!bool x", "is not YAML"),
+        ("title: !!timestamp x", "is not YAML"),
+        ("title: " + "9" * 5000, "is not YAML"),
+        ("[" * 100_000, "nested too deep"),
+        ("title: &a [*a]", "title.0: it holds itself"),
+        ("title: 2026-02-28", "title: 2026-02-28 is of no type that JSON has"),
+        ("{1: a, b: c}", "the file: 1 must be of type string"),
+        (
+            ITEMS + "expect: {json: {day: 2026-02-28}}}",
+            "checks.items.expect.json.day: 2026-02-28 is of no type",
+        ),
+        (
+            ITEMS + "request: {json: {2026-02-28: a}}, expect: {}}",
+            "checks.items.request.json: 2026-02-28 must be",
+        ),
+        (ITEMS + "points: .nan, expect: {}}", "checks.items.points: nan is no number"),
+        (ITEMS + "points: .inf, expect: {}}", "checks.items.points: inf is no number"),
+        (ITEMS + 'request: {path: "/x\\n"}, expect: {}}', "checks.items.request.path"),
+        (
+            ITEMS + 'expect: {match: regex, text: "a{99999999999}"}}',
+            "checks.items.expect.text: not a regular",
+        ),
+        (MINIMAL + '  size: {level: required, limit: "1 MB\\n"}', "checks.size.limit"),
+        (MINIMAL + f"  size: {{level: required, limit: {'9' * 400} GB}}", "checks.size.limit"),
+        (MINIMAL + "  starts: {level: required}\nport: 80.0", "port: 80.0 must be of type integer"),
+        (
+            MINIMAL + "  starts: {level: required}\nrun: {memory: 1000.0}",
+            "run.memory: 1000.0 must be of type",
+        ),
+    ],
+)
+def test_what_only_yaml_can_say_is_a_mistake_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(Misuse, match=re.escape(said)):
+        load(written(tmp_path, text))

@@ -12,6 +12,7 @@ import pytest
 
 from grader.assignment import Route
 from grader.probe import MAX_BODY, Answer, NoAnswer, ask, mismatch
+from grader.text import plain, visible
 
 
 @contextlib.contextmanager
@@ -148,3 +149,17 @@ def test_an_answer_holds_or_says_which_demand_it_misses(
     route: Route, answer: Answer, fault: str | None
 ) -> None:
     assert mismatch(route, answer) == fault
+
+
+@pytest.mark.parametrize("depth", [101, 900, 950, 970, 980, 990])
+def test_json_that_can_be_read_but_not_told_is_none(depth: int) -> None:
+    answer = Answer(200, {}, b"[" * depth + b"]" * depth)
+    assert mismatch(Route(json={}), answer) == "not-json"
+
+
+def test_evidence_holds_a_number_of_any_size() -> None:
+    assert plain([10**400, 1e308, float("inf")]) == [10**400, 1e308, "inf"]
+
+
+def test_variation_selectors_which_can_hide_a_text_are_spelled_out() -> None:
+    assert visible("a\U000e0100") == "a\\U000e0100"

@@ -9,6 +9,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from grader.registry import (
     NoPlatform,
     NotPublic,
     RegistryTrouble,
+    RemoteImage,
     TagMissing,
     _address,
     _Answer,
@@ -28,6 +30,7 @@ from grader.registry import (
     _guard,
 )
 
+from .support.answers import CONFIG, client, documents, read
 from .support.registry import Fault, Front, Registry, Tokens, certificate, errors, layer, sha256
 
 E = TypeVar("E", bound=Exception)
@@ -775,3 +778,41 @@ def test_only_the_web_outside_is_followed_from_outside(target: str) -> None:
     with pytest.raises(RegistryTrouble):
         _guard("https://ghcr.io/v2/a/b", target)
     _guard("https://ghcr.io/v2/a/b", "https://ghcr.io/token")
+
+
+# What made the client stumble once: each was found by test_properties or the fuzz target
+
+
+@pytest.mark.parametrize("notes", [5, True, "x", ["vnd.docker.reference.type"]])
+def test_annotations_that_are_no_object_are_none(notes: Any) -> None:
+    entries = json.loads(documents().index)["manifests"]
+    found = read(documents(index={"manifests": [entry | {"annotations": notes} for entry in entries]}))
+    assert isinstance(found, RemoteImage)
+
+
+@pytest.mark.parametrize("size", [2**63, 10**400])
+def test_a_layer_is_of_a_size_that_a_file_can_have(size: int) -> None:
+    layers = [{"digest": "sha256:" + "2" * 64, "size": size}]
+    assert isinstance(read(documents(manifest={"layers": layers})), BadImage)
+
+
+@pytest.mark.parametrize(
+    "probe", [{"Test": 5}, {"Test": "x"}, {"Timeout": 10**400}, {"Retries": "x"}, {"Retries": [1]}]
+)
+def test_a_health_check_of_other_types_than_the_specs_is_a_bad_image(probe: dict[str, Any]) -> None:
+    assert isinstance(read(documents(config=CONFIG | {"config": {"Healthcheck": probe}})), BadImage)
+
+
+def test_a_blob_is_of_a_size_that_a_file_can_have() -> None:
+    found = replace(documents(), headers={"Content-Length": "9" * 400})
+    image = read(found)
+    assert isinstance(image, RemoteImage)
+    assert client(found.answer()).stored(image) == image.compressed
+
+
+@pytest.mark.parametrize("depth", [101, 900, 940, 960, 970, 980, 990, 100_000])
+def test_a_document_that_can_be_read_but_not_told_is_refused(depth: int) -> None:
+    """Python reads nested JSON nearly as deep as it can call, and tells it a few calls deeper."""
+    nested = b'{"errors": [{"code": ' + b"[" * depth + b"]" * depth + b"}]}"
+    assert isinstance(read(replace(documents(), index=nested)), BadImage)
+    assert isinstance(read(replace(documents(), index=nested, status=404)), TagMissing)

@@ -31,10 +31,10 @@ def render_class(book: Gradebook) -> str:
     for name in book.columns:
         cells = [student.columns.get(name, "") for student in book.students]
         twin = next((own for own in ours if own.casefold() == name.casefold()), None)
-        if twin and ours[twin] == [neutral(cell.strip()) for cell in cells]:
+        if twin is not None and ours[twin] == [neutral(cell.strip()) for cell in cells]:
             theirs[name] = ours.pop(twin)
             continue
-        if twin:
+        if twin is not None:
             name = _free(f"{name} (roster)", [*ours, *theirs, *book.columns], "roster")  # noqa: PLW2901
         theirs[name] = [neutral(cell) for cell in cells]
     columns = theirs | ours
