@@ -407,7 +407,7 @@ class Engine:
             if self._released:
                 self._released.result()
             if self._made_ahead():  # and nobody came to need it
-                self._network = f"grader-{self.session}"
+                self._network = str(ahead.network(self.session)["Name"])
             self._remove_network()
             if not (self.keeps or hold):
                 self.disown()

@@ -73,10 +73,13 @@ def grade(
     began, started_at = time.monotonic(), datetime.now(UTC)
     deadline = began + (timeout or assignment.timeouts.total)
     seen = _Seen()
-    asked = _network_ahead(submission, assignment, options, session)
     try:
+        asked = _network_ahead(submission, assignment, options, session)
         channel = warm.start(pickle.dumps((submission, assignment, options, session)), asked)
-    except OSError as error:
+    except BaseException as error:
+        _sweep(session, seen)  # of a network that may have been asked for
+        if not isinstance(error, OSError):
+            raise
         raise HelperEnded(
             _("The grader's own helper process has ended: {error}").format(error=error)
         ) from error

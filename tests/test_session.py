@@ -18,7 +18,7 @@ from grader import ahead, assignment
 from grader.engine import Engine, sweep
 from grader.model import Misuse
 from grader.options import Options
-from grader.session import grade
+from grader.session import HelperEnded, grade
 from grader.submission import new_session, submission_of
 from grader.warm import Warm
 
@@ -216,6 +216,19 @@ def test_a_network_that_was_asked_for_is_not_made_twice(base: str, engine: docke
     name = its.network("isolated")
     assert len(engine.api.networks(names=[name])) == 1
     its.close()
+
+
+@pytest.mark.parametrize("end", [OSError, KeyboardInterrupt])
+def test_a_network_asked_for_ahead_is_gone_where_no_child_came_to_have_it(
+    base: str, engine: object, warm: Warm, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    def start(*_arguments: object) -> None:
+        raise end
+
+    monkeypatch.setattr(warm, "start", start)
+    with pytest.raises((HelperEnded, KeyboardInterrupt)):
+        grade(submission_of(base), assignment.load(), Options(), warm)
+    time.sleep(1)  # the engine may have been at it still
 
 
 def test_the_engine_is_not_asked_ahead_where_it_is_not_on_a_socket_here(
