@@ -251,7 +251,7 @@ def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
     )
     if error is None:
         return replace(outcome, points=check.points)
-    running = "app" in getattr(item, "fixturenames", ())
+    running = "app" in getattr(item, "fixturenames", ()) or getattr(error, "check", None) == "starts"
     if running and isinstance(error, (Fault, AssertionError)) and item.config.stash[CASE].in_doubt():
         error = Trouble(
             _("The container engine ended or was restarted while the submission ran."),
