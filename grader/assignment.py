@@ -116,12 +116,8 @@ def load(path: Path = DEFAULT) -> Assignment:
         data = yaml.load(raw, _loader())  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise Misuse(f"cannot read the assignment {path}: {error.strerror}") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        LookupError,
-        AttributeError,
-    ) as error:  # PyYAML's own, of 2026-02-30 or !!int ''
+    # All but the first are PyYAML's slips, over 2026-02-30 or !!int ''.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
         raise Misuse(f"{path} is not YAML: {one_line(str(error))}") from None
     extra = None
     if path != DEFAULT:

@@ -100,9 +100,8 @@ class Running:
                 self.silence = None
                 return
             except probe.NoAnswer as silence:
-                if (
-                    silence.kind != "timeout" or left > 1 or not self.silence
-                ):  # else our own clock cut it short
+                # A last request that our own clock cut short tells less than the one before.
+                if silence.kind != "timeout" or left > 1 or not self.silence:
                     self.silence = silence
                 if silence.kind == "malformed":
                     break

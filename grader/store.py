@@ -415,9 +415,8 @@ class Journal:
         number, ref, demands = self._one(
             f"SELECT number, assignment, demands FROM run WHERE {which} ORDER BY number DESC LIMIT 1"  # noqa: S608
         )
-        if (
-            number not in self._read_demands
-        ):  # a run's do not change, and each result of a class asks for them
+        # A run's do not change, and each result of a class asks for them.
+        if number not in self._read_demands:
             listed = [Demand(**each) for each in json.loads(demands)]
             self._read_demands[number] = (AssignmentRef(**json.loads(ref)), listed)
         return self._read_demands[number]

@@ -26,9 +26,8 @@ def visible(text: str, limit: int = 2000) -> str:
 
 def _spelled(char: str) -> str:
     code = ord(char)
-    hidden = (
-        unicodedata.category(char) in _HIDDEN or 0xE0000 <= code < 0xE1000
-    )  # tags and variation selectors
+    # Tags and variation selectors have their own plane.
+    hidden = unicodedata.category(char) in _HIDDEN or 0xE0000 <= code < 0xE1000
     if char in "\n\t" or not hidden:
         return char
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
