@@ -119,10 +119,11 @@ class Engine:
             return found
 
     def history(self, image: str) -> list[dict[str, Any]]:
-        """The image's history, newest first, each with CreatedBy and Size (unpacked bytes)."""
+        """The image's history, newest first, each with CreatedBy and Size (unpacked bytes); none where it
+        has none to tell."""
         with engine_trouble(_("reading an image's history")):
-            entries: list[dict[str, Any]] = self.api.history(image)
-            return entries
+            entries: list[dict[str, Any]] | None = self.api.history(image)
+            return entries or []
 
     def pull(
         self,

@@ -33,6 +33,7 @@ T = TypeVar("T")
 Credentials = Callable[[str], tuple[str, str] | None]
 
 MAX_MANIFEST, MAX_CONFIG, MAX_OTHER = 4 << 20, 8 << 20, 1 << 20
+MAX_LAYERS = 125  # moby layer/layer_store.go, maxLayerDepth: the containerd image store alone would take more
 MAX_TAGS, TRIES, FIRST_PAUSE, MAX_REDIRECTS = 20, 5, 0.2, 5
 # GHCR says MANIFEST_UNKNOWN of an index unless the OCI index is accepted.
 ACCEPT = ", ".join(
@@ -286,6 +287,8 @@ class Client:
             if "manifests" in manifest:
                 raise BadImage("its index holds another index")
         layers = tuple(_layer(entry) for entry in _list(manifest, "layers"))
+        if len(layers) > MAX_LAYERS:
+            raise BadImage(f"it has {len(layers)} layers, more than the {MAX_LAYERS} that engines take")
         config = self._config(ref, manifest)
         platform = _platform(config)
         if not platform:

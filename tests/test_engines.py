@@ -103,6 +103,17 @@ def _stored(registry: Registry, name: str, layer: bytes, **config: object) -> st
     return f"{registry.address}/{name}:v1.0"
 
 
+def test_an_image_without_history_is_graded_and_weighed(registry: Registry) -> None:
+    """Nix and Bazel make such: an engine tells the size of a layer with its step alone."""
+    config = {"User": "1000", "Cmd": ["/bin/busybox", "httpd", "-f", "-p", "5000", "-h", "/www"]}
+    site = archive({"www/index.html": "from zero to hero", "www/health": '{"status": "healthy"}'})
+    registry.image("student/no-history", "v1.0", layers=[base_layer(), site], config=config)
+    result = graded(f"{registry.address}/student/no-history:v1.0")
+    assert not [c for c in result.checks if c.status == "error"]
+    assert result.image
+    assert result.image.size.unpacked == _bytes_of(base_layer()) + _bytes_of(site)
+
+
 ZEROS = "sha256:" + "0" * 64
 LAYER = archive({"file": b"x" * 5000})
 BAD: dict[str, dict[str, Any]] = {
