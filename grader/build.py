@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -171,8 +173,7 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
         errors="replace",
     ) as process:
         _under_way.add(process)
-        timer = threading.Timer(seconds, process.kill)
-        timer.start()
+        watch = _Watch(process, seconds)
         assert process.stdout
         while line := process.stdout.readline(65_536):
             output.append(line)
@@ -180,15 +181,57 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
             while size > MAX_OUTPUT:
                 size -= len(output.pop(0))
             told(line)
-        in_time = timer.is_alive()
-        timer.cancel()
     _under_way.discard(process)
-    if not in_time:
-        raise Trouble(
-            _("The build was not done within {seconds:.0f} s.").format(seconds=seconds),
-            _("Grade it again on an idle machine, or widen `timeouts.build` in the assignment."),
-        )
+    if watch.ended:
+        raise watch.ended
     return process.returncode, "".join(output)
+
+
+class _Watch(threading.Thread):
+    """Ends a build after `seconds`, or once it has taken almost all of the machine's memory: no builder bounds both.
+    `ended` tells why."""
+
+    def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
+        super().__init__(daemon=True)
+        self._process, self._seconds = process, seconds
+        self.ended: Trouble | None = None
+        self.start()
+
+    def run(self) -> None:
+        until, least = time.monotonic() + self._seconds, _least_memory()
+        while self._process.poll() is None and not self.ended:
+            time.sleep(0.1)
+            if time.monotonic() > until:
+                self.ended = Trouble(
+                    _("The build was not done within {seconds:.0f} s.").format(seconds=self._seconds),
+                    _("Grade it again on an idle machine, or widen `timeouts.build` in the assignment."),
+                )
+            elif _memory("MemAvailable") < least:
+                self.ended = _no_memory()
+        if self.ended:
+            self._process.kill()
+
+
+def _no_memory() -> Trouble:
+    return Trouble(
+        _("The build was given up: it took almost all of this machine's memory."),
+        _("Grade it again on a machine with more, or with nothing else running."),
+    )
+
+
+def _least_memory() -> int:
+    """Bytes that a build has to leave: a twentieth of the machine's memory, or half of what is left where that is
+    less. 0 where this system does not tell, and the engine has a machine of its own."""
+    return min(_memory("MemTotal") // 20, _memory("MemAvailable") // 2)
+
+
+def _memory(what: str) -> int:
+    with contextlib.suppress(OSError):
+        if found := re.search(
+            rf"^{what}: *(\d+) kB$", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE
+        ):
+            return int(found[1]) * 1024
+    return 0
 
 
 def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], platform: str | None) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from grader import assignment, session
+from grader import build as builds
 from grader.build import build
 from grader.engine import Engine
 from grader.model import Outcome, Result, Submission, Trouble
@@ -266,6 +267,25 @@ def test_a_build_that_never_ends_and_floods_its_output_is_given_up(tmp_path: Pat
         with pytest.raises(Trouble, match="not done within 4 s"):
             build(engine, tmp_path, {}, None, 4)
         assert time.monotonic() - began < 8
+        until = time.monotonic() + 10
+        while running(mark) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not running(mark)
+    finally:
+        engine.close()
+        thoroughly(engine.session)
+
+
+def test_a_build_that_takes_all_memory_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it but what a machine needs; here, half a gigabyte."""
+    least = builds._memory("MemAvailable") - (1 << 29)
+    monkeypatch.setattr(builds, "_least_memory", lambda: least)
+    mark = f"mark{os.getpid()}memory"
+    engine = Engine(new_session())
+    try:
+        (tmp_path / "Dockerfile").write_text(f"FROM {busybox_base(engine)}\nRUN : {mark}; tail /dev/zero\n")
+        with pytest.raises(Trouble, match="almost all of this machine's memory"):
+            build(engine, tmp_path, {}, None, 60)
         until = time.monotonic() + 10
         while running(mark) and time.monotonic() < until:
             time.sleep(0.1)
