@@ -276,18 +276,13 @@ class Case:
         if not self.is_remote:
             return Size(self._compressed, self._unpacked)
         declared = max(self.remote().compressed, self._compressed or 0)
-        if self._unpacked and declared * 20 < self._unpacked:  # no registry looks whether a manifest is right
+        if self._unpacked and declared * 20 < self._unpacked:  # it may be true: zeros pack well
             return Size(max(declared, self.weighed()), self._unpacked)
         return Size(declared, self._unpacked)
 
     @stage
     def weighed(self) -> int:
-        """Compressed bytes of the pulled image, by our own estimate."""
-        from . import layers
-
-        image = str(self.local().id)
-        sizes = layers.compressed_sizes(self.engine(), image, dict.fromkeys(self._diff_ids(image)))
-        return sum(sizes.values())
+        return self._client().weighed(self.remote())
 
     @stage
     def platform(self) -> Facts:
@@ -309,22 +304,19 @@ class Case:
     @stage
     def unpacked(self) -> int:
         """Bytes of the image's files, the same on every engine: what a limit may be set for."""
-        local = self.local()
-        if self.engine().tells_blocks():
-            self._unpacked = self._counted(str(local.id))
-        return self._unpacked or 0
+        self._unpacked = self._counted(str(self.local().id))
+        return self._unpacked
 
     def _counted(self, image: str) -> int:
+        engine = self.engine()
+        found = engine.inspect(image) or {}
+        if not engine.tells_blocks():
+            return int(found.get("Size") or 0)
         from . import layers
 
-        diff_ids = self._diff_ids(image)
-        sizes = layers.unpacked_sizes(self.engine(), image, diff_ids)
+        diff_ids = (found.get("RootFS") or {}).get("Layers") or ()
+        sizes = layers.unpacked_sizes(engine, image, diff_ids)
         return sum(map(sizes.__getitem__, diff_ids))
-
-    def _diff_ids(self, image: str) -> list[str]:
-        """Those of an image on the engine, lowest first."""
-        found = self.engine().inspect(image) or {}
-        return (found.get("RootFS") or {}).get("Layers") or []
 
     # --- on the engine ---
 

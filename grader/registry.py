@@ -33,6 +33,7 @@ T = TypeVar("T")
 Credentials = Callable[[str], tuple[str, str] | None]
 
 MAX_MANIFEST, MAX_CONFIG, MAX_OTHER = 4 << 20, 8 << 20, 1 << 20
+MAX_WEIGHED = 128 << 20
 MAX_LAYERS = 125  # moby layer/layer_store.go, maxLayerDepth: the containerd image store alone would take more
 MAX_TAGS, TRIES, FIRST_PAUSE, MAX_REDIRECTS = 20, 5, 0.2, 5
 # GHCR says MANIFEST_UNKNOWN of an index unless the OCI index is accepted.
@@ -240,6 +241,20 @@ class Client:
                 if answer.status == 200 and _int64(said):
                     return max(layer.size, said)
             return layer.size
+
+        return self._in_time(image.reference, lambda: sum(map(size, image.layers)))
+
+    def weighed(self, image: RemoteImage) -> int:
+        """Bytes of an image's layers, fetched and counted, MAX_WEIGHED of each at most: for sizes that are hard to
+        believe. RegistryTrouble where what comes is not the layer."""
+
+        def size(layer: Layer) -> int:
+            answer = self._ask(image.reference, f"blobs/{layer.digest}", MAX_WEIGHED)
+            if answer.status != 200:
+                raise RegistryTrouble(answer.said())
+            if not answer.over:
+                _verified(answer.body, layer.digest, "layer")
+            return len(answer.body)
 
         return self._in_time(image.reference, lambda: sum(map(size, image.layers)))
 

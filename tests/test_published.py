@@ -73,9 +73,16 @@ def test_what_a_registry_stores_counts_and_not_what_a_manifest_says(registry: Re
     for layer in manifest["layers"]:
         layer["size"] = 10
     registry.manifest(NAME, manifest, "liar")
+
+    def as_said(status: int, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        return status, headers if body else headers | {"Content-Length": "10"}, body
+
     result = graded(f"{registry.address}/{NAME}:liar")
-    assert result.image is not None
-    assert result.image.size.compressed == honest
+    with Front(registry, Fault("blobs/", times=None, change=as_said)) as accomplice:
+        believed = graded(f"{accomplice.address}/{NAME}:liar")
+    for each in (result, believed):
+        assert each.image is not None
+        assert each.image.size.compressed == honest
 
 
 def test_with_credentials_a_private_image_fails_published_and_the_rest_is_graded(
