@@ -183,7 +183,7 @@ class Corpus:
         """Build `folder` as the image `tag`, which is gone with the corpus, or by `remove`."""
         engine = Engine(new_session())
         try:
-            image = build(engine, folder, self._args, platform, 600)
+            image = build(engine, folder, self._args, platform, 600).id
             engine.api.tag(image, *tag.rsplit(":", 1))
             self._made.add(tag)
         finally:
