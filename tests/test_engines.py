@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from docker.errors import NotFound
 
 from grader import assignment, build
 from grader.engine import Engine
@@ -146,17 +147,22 @@ class Classic:
     base: str
     folder: Path
 
-    def built(self, *lines: str) -> Facts:
-        """What was built of `base` and those lines, while it is there."""
+    @contextmanager
+    def building(self, *lines: str) -> Iterator[Facts]:
+        """What is built of `base` and those lines, as long as it is there."""
         (self.folder / "Dockerfile").write_text("\n".join([f"FROM {self.base} AS first", *lines]))
         engine = Engine(new_session())
         try:
             image, written = build.build(engine, self.folder, {}, None, 60)
             found = engine.inspect(image)
             assert found
-            return from_engine(found, engine.history(image), None).as_written(written)
+            yield from_engine(found, engine.history(image), None).as_written(written)
         finally:
             engine.close()
+
+    def built(self, *lines: str) -> Facts:
+        with self.building(*lines) as facts:
+            return facts
 
     def standing(self) -> set[str]:
         images = {image["Id"] for image in self.api.images(all=True)}
@@ -183,7 +189,8 @@ def test_a_classic_build_leaves_neither_steps_nor_stages(classic: Classic) -> No
 
 def test_a_classic_build_stands_on_no_step_of_another_which_may_go_meanwhile(classic: Classic) -> None:
     lines = ("USER 0", FILE)
-    assert classic.built(*lines).id != classic.built(*lines).id
+    with classic.building(*lines) as one, classic.building(*lines) as other:
+        assert one.id != other.id
 
 
 def test_a_classic_build_tells_what_comes_of_another_stage(classic: Classic) -> None:
@@ -204,6 +211,21 @@ def test_a_classic_build_tells_what_comes_of_another_stage(classic: Classic) -> 
         "COPY . .",
         "COPY HASH in ./",
     ]
+
+
+def test_an_image_that_goes_while_images_are_listed_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(new_session())
+    answers = iter([NotFound("content digest sha256:e7: not found"), [{"Id": "sha256:1"}]])
+
+    def images(**_asked: Any) -> list[dict[str, str]]:
+        answer = next(answers)
+        if isinstance(answer, NotFound):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(engine.api, "images", images)
+    assert engine.untagged() == {"sha256:1"}
+    engine.close()
 
 
 @contextmanager
