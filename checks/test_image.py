@@ -18,7 +18,7 @@ def test_build(case: Case, seen: Seen) -> None:
     """The Dockerfile builds."""
     if not case.is_directory:
         pytest.skip(_("There is nothing to build: an image was given."))
-    seen(_("Built {image}.").format(image=case.built()[:19]))
+    seen(_("Built {image}.").format(image=case.built().id[:19]))
 
 
 def test_platform(case: Case, seen: Seen) -> None:

@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 import requests
@@ -35,6 +35,13 @@ class BuildFailed(Exception):
         self.output = output
 
 
+class Built(NamedTuple):
+    """An image by its id, and the instructions of its last stage as far as they are known."""
+
+    id: str
+    written: Sequence[str] = ()
+
+
 def build(
     engine: Engine,
     directory: Path,
@@ -42,8 +49,8 @@ def build(
     platform: str | None,
     seconds: float,
     told: Callable[[str], None] = lambda _line: None,
-) -> str:
-    """The id of the image built from `directory`. `told` gets each line of output as it comes.
+) -> Built:
+    """The image built from `directory`. `told` gets each line of output as it comes.
 
     Raises BuildFailed, or Trouble where a registry, the network or the engine failed.
     """
@@ -53,14 +60,13 @@ def build(
     client, nameless = _buildkit_client(), engine.untagged()
     if not client and needs_buildkit(dockerfile):
         raise _needs_newer()
+    written: Sequence[str] = ()
     try:
         if client:
             _with_buildkit(client, engine.tag, directory, args, platform, seconds, told)
         else:
-            _with_testcontainers(engine.tag, directory, args, platform)
+            written = _with_classic(engine, nameless, directory, args, platform)
     except BuildFailed as failure:
-        if not client:  # whose steps stay as images where the last of them fails
-            engine.remove_nameless(_steps_made(failure.output), nameless)
         if trouble := _trouble(failure.output, dockerfile, engine.info.version):
             raise trouble from failure
         raise
@@ -68,7 +74,7 @@ def build(
     if found is None:
         raise Trouble(_("The engine does not have the image that it has just built."))
     engine.keeps = found["Id"] in nameless
-    return str(found["Id"])
+    return Built(str(found["Id"]), written)
 
 
 def _trouble(output: str, dockerfile: str, version: str) -> Trouble | None:
@@ -188,7 +194,7 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
 
 
 class _Watch(threading.Thread):
-    """Ends a build after `seconds`, or once it has taken almost all of the machine's memory: no builder bounds both.
+    """Ends a build after `seconds`, or once it has taken almost all of the machine's memory: BuildKit bounds neither.
     `ended` tells why."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
@@ -234,27 +240,54 @@ def _memory(what: str) -> int:
     return 0
 
 
-def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], platform: str | None) -> None:
-    """The engine's classic builder (testcontainers #940): no `RUN --mount`, no heredocs."""
+def _with_classic(
+    engine: Engine, nameless: Set[str], directory: Path, args: Mapping[str, str], platform: str | None
+) -> Sequence[str]:
+    """The engine's classic builder: no `RUN --mount`, no heredocs. The instructions of the last stage."""
+    output = ""
+    try:
+        output = _with_testcontainers(engine.tag, directory, args, platform)
+    except BuildFailed as failure:
+        output = failure.output
+        raise BuildFailed(output[-MAX_OUTPUT:]) from failure
+    finally:
+        # Steps and stages stay as images. The engine itself takes some away with the image that is made of them, with
+        # the containerd image store not even those.
+        engine.remove_nameless(_steps_made(output), nameless)
+    return transcript.last_stage(output)
+
+
+def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], platform: str | None) -> str:
+    """All that was printed (testcontainers builds with the classic builder: #940)."""
     from testcontainers.core.image import DockerImage
 
     more: dict[str, Any] = {"forcerm": True, **({"platform": platform} if platform else {})}
-    image = DockerImage(directory, tag=tag, clean_up=False, buildargs=dict(args), **more)
+    if spare := _memory("MemAvailable") - _least_memory():
+        more["container_limits"] = {"memory": spare, "memswap": spare}
+    # Without the cache: its steps are another build's images, which that one may remove while this one builds on them.
+    image = DockerImage(directory, tag=tag, clean_up=False, no_cache=True, buildargs=dict(args), **more)
     with engine_trouble(_("building")):
         try:
-            image.build()
+            return _printed(image.build().get_logs())
         except docker.errors.BuildError as error:
-            lines = [str(e.get("stream") or e.get("error") or "") for e in error.build_log]
-            raise BuildFailed("".join(lines)[-MAX_OUTPUT:] + f"\n{error.msg}") from error
+            if spare and error.msg.endswith(
+                "returned a non-zero code: 137"
+            ):  # killed by the kernel, or by itself
+                raise _no_memory() from error
+            raise BuildFailed(f"{_printed(error.build_log)}\n{error.msg}") from error
         except docker.errors.APIError as error:
             if error.status_code and error.status_code < 500:  # the Dockerfile cannot be parsed
                 raise BuildFailed(str(error.explanation)) from error
             raise
 
 
+def _printed(events: Iterable[Any]) -> str:
+    return "".join(str(event.get("stream") or event.get("error") or "") for event in events)
+
+
 def _steps_made(output: str) -> list[str]:
     """The ids of the images that the classic builder made of its steps, the last first."""
-    return re.findall(r"(?<!Using cache\n) ---> ([0-9a-f]{12})$", output, re.MULTILINE)[::-1]
+    return re.findall(r"^ ---> ([0-9a-f]{12})$", output, re.MULTILINE)[::-1]
 
 
 # What the builder or the engine itself could not reach, or lacked.

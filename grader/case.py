@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import wraps
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what not every submission needs is imported where it is use
     import socket
 
     from . import registry
+    from .build import Built
     from .running import Running
 
 T = TypeVar("T")
@@ -208,8 +209,8 @@ class Case:
         return not image.same_platform(self.assignment.platform, f"linux/{self.engine().architecture()}")
 
     @stage
-    def built(self) -> str:
-        """The id of the image that the directory's Dockerfile builds."""
+    def built(self) -> Built:
+        """The image that the directory's Dockerfile builds."""
         from . import build
 
         engine = self.engine()
@@ -236,13 +237,15 @@ class Case:
         """What the image says of itself: from its registry before any pull, else from the engine."""
         if self.is_remote:
             return image.from_registry(self.remote())
-        name = self.built() if self.is_directory else self.submission.target
+        written: Sequence[str] = ()
+        name = self.submission.target
+        if self.is_directory:
+            name, written = self.built()
         found = self.engine().inspect(name)
         if found is None:
             raise Misuse(f"{name}: there is no such directory, and no such image on this machine's engine")
-        return image.from_engine(
-            found, self.engine().history(found["Id"]), None if self.is_directory else name
-        )
+        reference = None if self.is_directory else name
+        return image.from_engine(found, self.engine().history(found["Id"]), reference).as_written(written)
 
     @stage
     def size(self) -> Facts:

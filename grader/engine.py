@@ -235,7 +235,7 @@ class Engine:
     def untagged(self) -> frozenset[str]:
         """The ids of the images that have no name: any name that is taken from them would be their last."""
         with engine_trouble(_("listing images")):
-            return frozenset(image["Id"] for image in self.api.images(filters={"dangling": True}))
+            return frozenset(image["Id"] for image in _images(self.api, dangling=True))
 
     def remove_nameless(self, images: Iterable[str], before: Container[str]) -> None:
         """Remove what a build has left of `images`, each after what was made of it, but for what stood there before."""
@@ -474,6 +474,15 @@ def _choose_host() -> None:
             os.environ["DOCKER_HOST"] = context.Host
 
 
+def _images(api: Any, **filters: object) -> list[dict[str, Any]]:
+    """The images of that kind, asked for again where one of them went meanwhile: then the containerd store says 404."""
+    for _attempt in range(20):
+        with contextlib.suppress(docker.errors.NotFound):
+            return list(api.images(filters=filters))
+        time.sleep(0.1)
+    return list(api.images(filters=filters))
+
+
 @contextlib.contextmanager
 def _gone() -> Iterator[None]:
     """Be content where somebody else has removed it, or is about to: two may be sweeping at once."""
@@ -512,7 +521,7 @@ def sweep(sessions: Callable[[str], bool]) -> int:
                 found += 1
                 with _gone():
                     api.remove_network(network["Id"])
-        for image in api.images(filters={"reference": f"{REPOSITORY}:*"}):
+        for image in _images(api, reference=f"{REPOSITORY}:*"):
             for tag in image.get("RepoTags") or ():
                 if sessions(tag.partition(":")[2]):
                     found += 1

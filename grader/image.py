@@ -94,6 +94,18 @@ class Facts:
         steps = (replace(s, unpacked=n) for s, n in zip(self.history, unpacked, strict=True))
         return replace(self, history=tuple(steps))
 
+    def as_written(self, last: Sequence[str]) -> Facts:
+        """With those instructions for the `last` steps, where the classic builder's history has a hash of what was
+        copied, and not its name or where it comes from. Variables it does not tell."""
+        first = len(self.history) - len(last)
+        if first < 0:
+            return self
+        steps = (
+            replace(step, instruction=text) if is_hashed(step) and "$" not in text else step
+            for step, text in zip(self.history[first:], last, strict=True)
+        )
+        return replace(self, history=(*self.history[:first], *steps))
+
 
 _METADATA = frozenset(
     [
@@ -201,6 +213,13 @@ def from_elsewhere(step: Step) -> bool:
     return "--from=" in step.instruction or any(w.startswith("/") for w in sources)
 
 
+_HASHED = re.compile(r"(?:COPY|ADD) (?P<what>file|dir|multi):[0-9a-f]+ in (?P<where>\S+)")
+
+
+def is_hashed(step: Step) -> bool:
+    return bool(_HASHED.match(step.instruction))
+
+
 def copies_code(step: Step) -> bool | None:
     """Whether a COPY or ADD brings more than lists of dependencies; None where its history does not tell."""
     if step.keyword not in ("COPY", "ADD"):
@@ -208,8 +227,7 @@ def copies_code(step: Step) -> bool | None:
     words = [w for w in step.instruction.replace('"', " ").strip("[]").split()[1:] if not w.startswith("--")]
     if from_elsewhere(step):
         return False
-    if words and re.match(r"(?:dir|multi):", words[0]):
-        return True  # the classic builder keeps a hash instead of names
-    if words and words[0].startswith("file:"):
-        return None
+    if hashed := _HASHED.match(step.instruction):
+        # A folder that is the working directory now is the application's; all else may be COPY --from.
+        return True if hashed["what"] == "dir" and hashed["where"] in (".", "./") else None
     return any(not _MANIFESTS.fullmatch(w.rstrip(",").rpartition("/")[2] or w) for w in words[:-1])

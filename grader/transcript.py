@@ -52,6 +52,17 @@ def _classic(text: str) -> Transcript:
     return Transcript(_said(body[-1:]), command, "\n".join(body[:-1]))
 
 
+def last_stage(output: str) -> list[str]:
+    """The instructions of the last stage after its FROM, of a classic build that came to its end; none where what a RUN
+    printed looks like one."""
+    steps = re.findall(r"^Step (\d+)/(\d+) : (.*)", output, re.MULTILINE)
+    if [(int(n), int(of)) for n, of, _text in steps] != [(n, len(steps)) for n in range(1, len(steps) + 1)]:
+        return []
+    texts = [text for _n, _of, text in steps]
+    stages = [n for n, text in enumerate(texts) if re.match(r"FROM\s", text, re.IGNORECASE)]
+    return texts[stages[-1] + 1 :] if stages else []
+
+
 def _said(lines: list[str]) -> str:
     said = dict.fromkeys(_QUOTED.sub("", line) for line in lines if line.strip())  # most of it is said twice
     return "\n".join(said)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from grader import diagnose
+from grader import diagnose, transcript
 from grader.build import (
     BuildFailed,
     build,
@@ -548,6 +548,28 @@ def test_a_step_that_fails_is_explained(builder, command: str, printed: str, hin
 )  # fmt: skip
 def test_what_the_builder_refuses_is_explained(output: str, hint: str) -> None:
     assert hint in (diagnose.why_build_failed(output)[1] or "")
+
+
+STAGES = (
+    "Step 1/5 : ARG BASE=x\nStep 2/5 : FROM x AS build\n ---> 5b8ab5c725f3\nStep 3/5 : RUN true\n"
+    " ---> Running in 397a67a4a824\n{said}\n ---> 5b8ab5c725f4\nStep 4/5 : from x\n ---> 5b8ab5c725f3\n"
+    "Step 5/5 : COPY --from=build /a /b\n ---> 5b8ab5c725f6\nSuccessfully built 5b8ab5c725f6\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "instructions"),
+    [
+        (STAGES.format(said="ok"), ["COPY --from=build /a /b"]),
+        (STAGES.format(said="Step 4/5 : COPY requirements.txt ."), []),  # whose is which is not told
+        (STAGES.format(said="Step 6/6 : FROM x"), []),
+        ("", []),
+    ],
+)
+def test_the_last_stage_is_read_from_what_the_classic_builder_printed(
+    output: str, instructions: list[str]
+) -> None:
+    assert transcript.last_stage(output) == instructions
 
 
 # --- on the engine ---

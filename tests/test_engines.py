@@ -14,14 +14,17 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from docker.errors import NotFound
 
 from grader import assignment, build
 from grader.engine import Engine
+from grader.image import Facts, from_engine
 from grader.model import Result
 from grader.options import Options
 from grader.session import grade
@@ -135,26 +138,105 @@ def test_what_no_image_can_be_made_of_is_the_submissions_fault(
     assert not [c for c in result.checks if c.status == "error"]
 
 
-def test_a_classic_build_that_fails_leaves_nothing(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def classic(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Classic]:
     monkeypatch.setattr(build, "_buildkit_client", lambda: None)
     base = f"{registry.address}/{NAME}:v1.0"
-    lines = [f"FROM {base}", f"LABEL now={time.time()}", "USER 0", 'RUN ["/bin/busybox", "false"]']
-    (tmp_path / "Dockerfile").write_text("\n".join(lines))
     engine = Engine(new_session())
-    try:
-        with pytest.raises(build.BuildFailed) as failed:
-            build.build(engine, tmp_path, {}, None, 60)
-        made = re.findall(r"---> (?:Running in )?([0-9a-f]{12})$", failed.value.output, re.MULTILINE)
-        ours = [made[0], *(i["Id"].partition(":")[2][:12] for i in engine.api.images(base))]
-        there = {i["Id"].partition(":")[2][:12] for i in engine.api.images(all=True)}
-        there |= {c["Id"][:12] for c in engine.api.containers(all=True)}
-        assert len(made) >= 4
-        assert there & set(made) - set(ours) == set()
-    finally:
-        engine.api.remove_image(base)
-        engine.close()
+    for _event in engine.api.pull(base, stream=True):
+        pass
+    yield Classic(engine.api, base, tmp_path)
+    engine.api.remove_image(base)
+    engine.close()
+
+
+@dataclass
+class Classic:
+    """Builds on `base` with the classic builder."""
+
+    api: Any
+    base: str
+    folder: Path
+
+    @contextmanager
+    def building(self, *lines: str) -> Iterator[Facts]:
+        """What is built of `base` and those lines, as long as it is there."""
+        (self.folder / "Dockerfile").write_text("\n".join([f"FROM {self.base} AS first", *lines]))
+        engine = Engine(new_session())
+        try:
+            image, written = build.build(engine, self.folder, {}, None, 60)
+            found = engine.inspect(image)
+            assert found
+            yield from_engine(found, engine.history(image), None).as_written(written)
+        finally:
+            engine.close()
+
+    def built(self, *lines: str) -> Facts:
+        with self.building(*lines) as facts:
+            return facts
+
+    def standing(self) -> set[str]:
+        images = {image["Id"] for image in self.api.images(all=True)}
+        return images | {container["Id"] for container in self.api.containers(all=True)}
+
+
+FILE = 'RUN ["/bin/busybox", "touch", "/now"]'
+
+
+def test_a_classic_build_that_fails_leaves_nothing(classic: Classic) -> None:
+    before = classic.standing()
+    with pytest.raises(build.BuildFailed):
+        classic.built("LABEL a=b", "USER 0", FILE, 'RUN ["/bin/busybox", "false"]')
+    assert classic.standing() - before == set()
+
+
+def test_a_classic_build_leaves_neither_steps_nor_stages(classic: Classic) -> None:
+    before = classic.standing()
+    classic.built(
+        "USER 0", FILE, "LABEL a=b", f"FROM {classic.base}", "COPY --from=first /now /then", "CMD x"
+    )
+    assert classic.standing() - before == set()
+
+
+def test_a_classic_build_stands_on_no_step_of_another_which_may_go_meanwhile(classic: Classic) -> None:
+    lines = ("USER 0", FILE)
+    with classic.building(*lines) as one, classic.building(*lines) as other:
+        assert one.id != other.id
+
+
+def test_a_classic_build_tells_what_comes_of_another_stage(classic: Classic) -> None:
+    (classic.folder / "app.py").touch()
+    (classic.folder / "ONE").touch()
+    steps = classic.built(
+        f"FROM {classic.base}",
+        "ARG WHAT=app.py",
+        "COPY --from=first /www /code",
+        "COPY ONE requirements.txt* ./",
+        "COPY . .",
+        "COPY $WHAT ./",
+    ).history[-4:]
+    told = [re.sub(r"\w+:[0-9a-f]{64}", "HASH", step.instruction) for step in steps]
+    assert told == [
+        "COPY --from=first /www /code",
+        "COPY ONE requirements.txt* ./",
+        "COPY . .",
+        "COPY HASH in ./",
+    ]
+
+
+def test_an_image_that_goes_while_images_are_listed_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(new_session())
+    answers = iter([NotFound("content digest sha256:e7: not found"), [{"Id": "sha256:1"}]])
+
+    def images(**_asked: Any) -> list[dict[str, str]]:
+        answer = next(answers)
+        if isinstance(answer, NotFound):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(engine.api, "images", images)
+    assert engine.untagged() == {"sha256:1"}
+    engine.close()
 
 
 @contextmanager

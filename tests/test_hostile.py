@@ -276,11 +276,16 @@ def test_a_build_that_never_ends_and_floods_its_output_is_given_up(tmp_path: Pat
         thoroughly(engine.session)
 
 
-def test_a_build_that_takes_all_memory_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("builder", ["buildkit", "classic"])
+def test_a_build_that_takes_all_memory_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: str
+) -> None:
     """All of it but what a machine needs; here, half a gigabyte."""
     least = builds._memory("MemAvailable") - (1 << 29)
     monkeypatch.setattr(builds, "_least_memory", lambda: least)
-    mark = f"mark{os.getpid()}memory"
+    if builder == "classic":
+        monkeypatch.setattr(builds, "_buildkit_client", lambda: None)
+    mark = f"mark{os.getpid()}{builder}"
     engine = Engine(new_session())
     try:
         (tmp_path / "Dockerfile").write_text(f"FROM {busybox_base(engine)}\nRUN : {mark}; tail /dev/zero\n")
