@@ -303,8 +303,6 @@ class Running:
     def _own(self, processes: list[Process]) -> list[Process]:
         """Those that descend from PID 1: a run of the health check is the engine's, and comes and goes."""
         own, parents = {self.alive().pid}, {p.pid: p.parent for p in processes}
-        if not own & parents.keys():
-            return processes
         for pid in parents:
             line = [pid]
             while line[-1] in parents and line[-1] not in own and len(line) <= len(parents):
