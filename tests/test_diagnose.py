@@ -172,6 +172,16 @@ def test_how_a_health_answer_differs(body: bytes, fault: str, said: str) -> None
         ("exec pyhton: exec format error", "exec format error"),
         ('exec: "pyhton": permission denied: unknown', "cannot be executed"),
         ("uids and gids must be in range 0-2147483647", "is no user id"),
+        # gVisor's words:
+        (
+            'starting sandbox: error finding executable "pyhton" in PATH [/usr/bin /bin]: no such file or directory',
+            "“pyhton” is not in the image",
+        ),
+        (
+            "starting sandbox: creating process: failed to load pyhton: permission denied",
+            "cannot be executed",
+        ),
+        ("creating process: failed to load pyhton: no such file or directory", "no such file or directory"),
     ],
 )
 def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None:
