@@ -29,7 +29,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from grader import assignment, session
 from grader.ahead import LABEL
 from grader.build import build
 from grader.engine import REPOSITORY, Engine
-from grader.model import Result, Submission
+from grader.model import Outcome, Result, Submission
 from grader.options import Options
 from grader.submission import new_session
 from grader.warm import Warm
@@ -51,6 +51,7 @@ FIXTURES = ROOT / "fixtures"
 HOSTILE = Path(__file__).parent / "hostile"
 NAME = "grader-fixtures"  # of every image made here
 PUBLISHED = "v1.0"
+UNSEEN = ("non-root", "graceful-stop")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ class Sample:
     def hostile(self) -> bool:
         return self.name.startswith("hostile-")
 
+    def sandboxed(self) -> Sample:
+        """What is to come of it under a runtime with a kernel of its own, which alone knows the processes."""
+        checks = {
+            check: "error" if check in UNSEEN and status in ("passed", "failed") else status
+            for check, status in self.checks.items()
+        }
+        says = {check: texts for check, texts in self.says.items() if checks[check] != "error"}
+        return replace(self, checks=checks, says=says, verdict=verdict_of(checks))
+
     def must_be(self, result: Result) -> None:
         """AssertionError unless `result` is the one expected."""
         got = {outcome.id: outcome.status for outcome in result.checks}
@@ -88,6 +98,11 @@ class Sample:
         assert (list(got), result.verdict) == (list(self.checks), self.verdict)
         missing = [(c, t) for c, texts in self.says.items() for t in texts if t not in told[c]]
         assert not missing, "\n".join(f"{c} does not say {t!r}: {told[c]}" for c, t in missing)
+
+
+def verdict_of(checks: dict[str, str]) -> str:
+    asked = assignment.load().checks
+    return assignment.score([Outcome(c.id, "", c.level, checks[c.id]) for c in asked])[0]  # type: ignore[arg-type]
 
 
 def samples() -> list[Sample]:
@@ -131,7 +146,7 @@ class Corpus:
         return self.grade_within(self.submission(sample))
 
     def options(self) -> Options:
-        return Options(build_args=self._args)
+        return Options(build_args=self._args, runtime=os.environ.get("CORPUS_RUNTIME"))
 
     def submission(self, sample: Sample) -> Submission:
         """`sample`, handed in."""
