@@ -32,6 +32,7 @@ test: engine base packages lint
 test-engines: setup engine base packages ## the corpus on a newer engine too; BUILDERS=classic shows what still differs
 	tools/newer-engine .venv/bin/pytest tests/test_engines.py
 	CORPUS_RUNTIME=runsc tools/newer-engine .venv/bin/pytest tests/test_engines.py tests/test_corpus.py -k "$(SANDBOXED)"
+	tools/podman-engine .venv/bin/pytest tests/on_podman.py
 	for builder in $(BUILDERS); do \
 		CORPUS_BUILDER=$$builder tools/newer-engine .venv/bin/pytest -m corpus tests/test_corpus.py || exit; done
 BUILDERS = buildkit

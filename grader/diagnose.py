@@ -411,7 +411,8 @@ def spoken(test: Sequence[str]) -> str:
 
 
 _MISSING = re.compile(
-    r"(?:sh: \d+: |sh: line \d+: |sh: |exec:? \"?|executable file )(?P<name>[\w./-]+)\"?: "
+    r"(?:sh: \d+: |sh: line \d+: |sh: |exec:? \"?|executable file |finding executable \"?)"
+    r"(?P<name>[\w./-]+)\"?(?: in PATH \[.*?\])?: "
     r"(?:command not found|not found|executable file not found|no such file|stat )",
 )
 

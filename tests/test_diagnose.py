@@ -73,6 +73,8 @@ def test_any_other_probe_is_tried_out(test: list[str]) -> None:
         ("sh: line 1: curl: command not found", 127),
         ('OCI runtime exec failed: exec failed: unable to start container process: exec: "curl": '
          "executable file not found in $PATH: unknown", -1),
+        ('executing command "curl -f http://localhost" in sandbox: error finding executable "curl" in PATH [/bin]: '
+         "no such file or directory", -1),
     ],
 )  # fmt: skip
 def test_a_missing_command_is_named(output: str, code: int) -> None:
