@@ -57,7 +57,8 @@ def build(
     dockerfile = _dockerfile(directory)
     if has_no_stage(dockerfile):
         raise BuildFailed("no build stage in current context")
-    client, nameless = _buildkit_client(), engine.untagged()
+    client = None if engine.info.name == "libpod" else _buildkit_client()  # Podman takes no BuildKit client
+    nameless = engine.untagged()
     if not client and needs_buildkit(dockerfile):
         raise _needs_newer()
     written: Sequence[str] = ()
@@ -69,6 +70,13 @@ def build(
     except BuildFailed as failure:
         if trouble := _trouble(failure.output, dockerfile, engine.info.version):
             raise trouble from failure
+        if engine.info.name == "libpod":
+            raise Trouble(
+                _("Podman could not build it, which Docker may: {error}").format(
+                    error=one_line(failure.output[-200:])
+                ),
+                _("Grade it with Docker."),
+            ) from failure
         raise
     found = engine.inspect(engine.tag)
     if found is None:

@@ -6,6 +6,7 @@ published or built → facts → platform → on the engine → running → heal
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -381,7 +382,9 @@ class Case:
             if finding is None:
                 raise Trouble(
                     _("The engine did not start the container: {said}").format(said=one_line(str(refusal))),
-                    _("Run `grader doctor` to see what works here, then grade again."),
+                    _("`docker info` lists the engine's runtimes: name one of them, or leave --runtime out.")
+                    if self.options.runtime and re.search("unknown.* runtime", str(refusal), re.IGNORECASE)
+                    else _("Run `grader doctor` to see what works here, then grade again."),
                 ) from refusal
             raise Fault(*finding, check="starts", evidence={"engine": str(refusal)}) from None
         finally:

@@ -143,14 +143,32 @@ class App:
         return layer + sum(map(_bytes_below, filter(None, volumes)))
 
     def processes(self) -> list[Process]:
-        """All processes, seen by the engine's host: nothing inside takes part."""
+        """All processes, seen by the engine's host: nothing inside takes part. Trouble where they are others: a runtime
+        with a kernel of its own (gVisor) counts from 1 again, and the engine lists the host's of these numbers."""
         with engine_trouble(_("listing processes")):
             try:
                 top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,caught,blocked,args")
             except docker.errors.APIError:  # a ps without signal masks
                 top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,args")
         titles = [t.upper() for t in top["Titles"]]
-        return [_process(dict(zip(titles, row, strict=False))) for row in top["Processes"] or ()]
+        found = [_process(dict(zip(titles, row, strict=False))) for row in top["Processes"] or ()]
+        first, pids = self.state().pid, {p.pid for p in found}
+        if first not in pids or 1 in pids - {first}:
+            raise Trouble(
+                _(
+                    "The engine cannot list the processes of this container: its runtime hides them, as gVisor does."
+                ),
+                _("Grade it with the engine's own runtime (without --runtime)."),
+            )
+        return found
+
+    @cached_property
+    def _hidden(self) -> bool:
+        try:
+            self.processes()
+        except Trouble:
+            return True
+        return False
 
     def signal(self, name: str) -> None:
         with engine_trouble(_("sending a signal")), contextlib.suppress(docker.errors.NotFound):
@@ -206,7 +224,7 @@ class App:
     def _tables_from_the_host(self) -> str | None:
         """The kernel's socket tables of the container, where the engine's host is this one."""
         proc = Path(f"/proc/{self.state().pid}")
-        if self.id not in (proc / "cgroup").read_text():
+        if self.id not in (proc / "cgroup").read_text() or self._hidden:
             return None
         return "".join((proc / "net" / name).read_text() for name in ("tcp", "tcp6"))
 

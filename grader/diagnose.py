@@ -127,8 +127,13 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     names = "|".join(
         map(re.escape, (json.dumps(program, ensure_ascii=False), program))
     )  # as Go quotes it, or bare
-    found = re.search(rf"exec:? (?:{names}): (.*)", said)
-    return _why_not_executed(found[1], command, program) if found else None
+    found = re.search(
+        rf"(?:exec:?|failed to load|(?P<path>error finding executable)) (?:{names})(?(path) in PATH .*?): (.*)",
+        said,
+    )
+    if not found:
+        return None
+    return _why_not_executed("executable file not found" if found["path"] else found[2], command, program)
 
 
 def _why_not_executed(reason: str, command: str, program: str) -> Finding | None:
@@ -406,7 +411,8 @@ def spoken(test: Sequence[str]) -> str:
 
 
 _MISSING = re.compile(
-    r"(?:sh: \d+: |sh: line \d+: |sh: |exec:? \"?|executable file )(?P<name>[\w./-]+)\"?: "
+    r"(?:sh: \d+: |sh: line \d+: |sh: |exec:? \"?|executable file |finding executable \"?)"
+    r"(?P<name>[\w./-]+)\"?(?: in PATH \[.*?\])?: "
     r"(?:command not found|not found|executable file not found|no such file|stat )",
 )
 

@@ -277,6 +277,17 @@ class Engine:
                     wanted["Name"], wanted["Driver"], wanted["Options"], labels=wanted["Labels"]
                 )
         self._network = str(wanted["Name"])
+        with engine_trouble(_("making a network without a way out")):
+            got = self.api.inspect_network(self._network).get("Options") or {}
+        if (
+            left_out := wanted["Options"].keys() - got.keys()
+        ):  # Podman takes what it does not know, and forgets it
+            raise Trouble(
+                _("This engine makes no network without a way out: it leaves out {options}.").format(
+                    options=", ".join(sorted(left_out))
+                ),
+                _("Grade it with Docker."),
+            )
         return self._network
 
     def _made_ahead(self) -> bool:
@@ -317,6 +328,11 @@ class Engine:
             **({"healthcheck": fast} if cadence else {}),
             **({"runtime": runtime} if runtime else {}),
         )
+        if runtime and self.info.name == "libpod":
+            raise Trouble(
+                _("Podman's Docker API does not take --runtime: it would run without it."),
+                _("Grade it with Docker."),
+            )
         self._hold_the_line()
         with engine_trouble(_("starting the container")):
             try:

@@ -199,7 +199,12 @@ class Running:
         return self._healthy.result()
 
     def _await_health(self) -> Probe:
-        test = self.facts.health_test
+        test, never = (
+            self.facts.health_test,
+            _("The engine runs no health checks here, so this one could not be judged."),
+        )
+        if test is None and self.alive().health:  # Podman does not tell what an image has
+            raise Trouble(never)
         if test is None or test[:1] == ["NONE"]:
             message = (
                 _("The image declares HEALTHCHECK NONE.") if test else _("The image declares no HEALTHCHECK.")
@@ -232,8 +237,9 @@ class Running:
             if hopeless or enough or time.monotonic() > give_up:
                 break
             self.app.await_news(0.1)
-        if last is None and state.health is None:
-            raise Trouble(_("The engine runs no health checks here, so this one could not be judged."))
+        # One that hangs is ended after its timeout, and told; nothing at all was run by Podman without systemd.
+        if last is None and (state.health is None or timeout <= 60):
+            raise Trouble(never)
         message, hint = diagnose.why_unhealthy(test, last, self.app.port, timeout)
         raise Fault(
             message,
@@ -246,6 +252,7 @@ class Running:
 
     def freeze(self) -> bool:
         """Stop every process of the application where it stands; whether it worked. Undo with `thaw`."""
+        self._listed()  # Trouble in gVisor, where a run of the health check under way may stand still for ever
         self.app.signal("SIGSTOP")
         self._frozen = time.time()
         if self._answers():  # workers go on without PID 1; the image's own user may stop what it started
@@ -303,8 +310,6 @@ class Running:
     def _own(self, processes: list[Process]) -> list[Process]:
         """Those that descend from PID 1: a run of the health check is the engine's, and comes and goes."""
         own, parents = {self.alive().pid}, {p.pid: p.parent for p in processes}
-        if not own & parents.keys():
-            return processes
         for pid in parents:
             line = [pid]
             while line[-1] in parents and line[-1] not in own and len(line) <= len(parents):

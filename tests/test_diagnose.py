@@ -73,6 +73,8 @@ def test_any_other_probe_is_tried_out(test: list[str]) -> None:
         ("sh: line 1: curl: command not found", 127),
         ('OCI runtime exec failed: exec failed: unable to start container process: exec: "curl": '
          "executable file not found in $PATH: unknown", -1),
+        ('executing command "curl -f http://localhost" in sandbox: error finding executable "curl" in PATH [/bin]: '
+         "no such file or directory", -1),
     ],
 )  # fmt: skip
 def test_a_missing_command_is_named(output: str, code: int) -> None:
@@ -172,6 +174,16 @@ def test_how_a_health_answer_differs(body: bytes, fault: str, said: str) -> None
         ("exec pyhton: exec format error", "exec format error"),
         ('exec: "pyhton": permission denied: unknown', "cannot be executed"),
         ("uids and gids must be in range 0-2147483647", "is no user id"),
+        # gVisor's words:
+        (
+            'starting sandbox: error finding executable "pyhton" in PATH [/usr/bin /bin]: no such file or directory',
+            "“pyhton” is not in the image",
+        ),
+        (
+            "starting sandbox: creating process: failed to load pyhton: permission denied",
+            "cannot be executed",
+        ),
+        ("creating process: failed to load pyhton: no such file or directory", "no such file or directory"),
     ],
 )
 def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None:

@@ -46,10 +46,10 @@ def registry() -> Iterator[Registry]:
         yield server
 
 
-def graded(target: str, asked: Path = assignment.DEFAULT) -> Result:
+def graded(target: str, asked: Path = assignment.DEFAULT, runtime: str | None = None) -> Result:
     warm = Warm()
     try:
-        return grade(submission_of(target), assignment.load(asked), Options(), warm)
+        return grade(submission_of(target), assignment.load(asked), Options(runtime=runtime), warm)
     finally:
         warm.close()
 
@@ -66,6 +66,15 @@ def test_the_compressed_size_of_a_pushed_image_is_the_registrys_to_the_byte(regi
     assert (result.verdict, result.score) == ("passed", 20), result
     assert result.image
     assert result.image.size.compressed == sum(map(len, pushed()))
+
+
+def test_a_runtime_that_the_engine_lacks_is_our_trouble_and_said(registry: Registry) -> None:
+    result = graded(f"{registry.address}/{NAME}:v1.0", runtime="nonsense")
+    assert (result.verdict, result.score) == ("ungraded", None), result
+    starts = next(c for c in result.checks if c.id == "starts")
+    assert starts.status == "error"
+    assert "nonsense" in starts.message
+    assert "`docker info`" in (starts.hint or "")
 
 
 def test_a_limit_on_the_unpacked_size_is_of_the_files_bytes(
@@ -280,7 +289,8 @@ def test_nothing_gets_out_of_a_submissions_network_and_its_port_answers(
             pass
         stack.callback(api.remove_image, name)
         limits = assignment.load().run
-        app = engine.run(name, 5000, limits, network=lambda: network, cadence=None)
+        runtime = os.environ.get("CORPUS_RUNTIME")
+        app = engine.run(name, 5000, limits, network=lambda: network, cadence=None, runtime=runtime)
         stack.callback(api.remove_container, app.id, force=True)
         assert app.address
         assert _fetched(f"http://{app.address[0]}:{app.address[1]}/")

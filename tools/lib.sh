@@ -1,7 +1,8 @@
 # Sourced by the scripts beside it.
 # shellcheck shell=bash
 # What Debian has and this machine has not is unpacked here instead of installed (tests/__init__.py says the same).
-unpacked=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.cache/debian
+cache=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.cache
+unpacked=$cache/debian
 # The sbins: root's PATH lacks them after a plain `su`.
 export PATH="$unpacked/usr/bin:$unpacked/usr/sbin:$unpacked/bin:$PATH:/usr/sbin:/sbin"
 
@@ -29,6 +30,31 @@ apt_unpack() {
     rm -rf "$work"
 }
 
+# unpack_from SUITE FOLDER PACKAGE…: another release's, into .cache/FOLDER
+unpack_from() {
+    local suite=$1 folder=$cache/$2 work
+    shift 2
+    can_unpack || die "this needs Debian's apt-get and dpkg-deb"
+    say "unpacking Debian $suite's into .cache: $*"
+    mkdir -p "$cache"
+    work=$(mktemp -d "$cache/new.XXXXXX")
+    mkdir -p "$work/lists/partial" "$work/root"
+    # The mirror that the machine has, and Debian's own where it has none.
+    local mirror
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Origin: Debian' \
+        'Codename: bookworm' 2>/dev/null | head -n 1)
+    echo "deb ${mirror:-http://deb.debian.org/debian} $suite main" >"$work/sources"
+    local apt=(apt-get -qq -o APT::Sandbox::User=root -o "Dir::State::Lists=$work/lists"
+        -o "Dir::Etc::SourceList=$work/sources" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    (cd "$work" && "${apt[@]}" update && "${apt[@]}" download "$@") </dev/null >"$work/log" 2>&1 ||
+        { say "apt failed: $(grep '^E:' "$work/log" | tail -n 1)"; rm -rf "$work"; exit 1; }
+    for deb in "$work"/*.deb; do dpkg-deb --extract "$deb" "$work/root"; done
+    rm -rf "$folder"
+    mv "$work/root" "$folder"
+    rm -rf "$work"
+}
+
 can_apt() { [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
 
 # apt_install PACKAGE…: as root on Debian, quietly, starting none of their services.
@@ -49,4 +75,27 @@ apt_install() {
         </dev/null >"$log" 2>&1 || die "apt failed: $(grep '^E:' "$log" | tail -n 1)"
     rm -f "$log" $ours
     trap - EXIT INT TERM
+}
+
+# own_network: a network namespace $name at the address $far, of which this machine is the gateway, $near.
+own_network() {
+    ip netns add "$name"
+    ip link add "$name-a" type veth peer name eth0 netns "$name"
+    ip address add "$near/30" dev "$name-a"
+    ip link set "$name-a" up
+    ip -n "$name" link set lo up
+    ip -n "$name" address add "$far/30" dev eth0
+    ip -n "$name" link set eth0 up
+    ip -n "$name" route add default via "$near"
+    rules -A
+}
+drop_network() {
+    rules -D 2>/dev/null || true
+    ip link delete "$name-a" 2>/dev/null || true
+    ip netns delete "$name" 2>/dev/null || true
+}
+rules() { # -A or -D: the namespace reaches package registries as the machine does; nothing else is let through
+    iptables -w -t nat "$1" POSTROUTING -s "$far" -j MASQUERADE
+    iptables -w "${1/A/I}" FORWARD -s "$far" -j ACCEPT
+    iptables -w "${1/A/I}" FORWARD -d "$far" -j ACCEPT
 }

@@ -30,7 +30,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from grader import assignment, session
 from grader.ahead import LABEL
 from grader.build import build
 from grader.engine import REPOSITORY, Engine
-from grader.model import Result, Submission
+from grader.model import Outcome, Result, Submission
 from grader.options import Options
 from grader.submission import new_session
 from grader.warm import Warm
@@ -53,6 +53,7 @@ HOSTILE = Path(__file__).parent / "hostile"
 NAME = "grader-fixtures"  # of every image made here
 PUBLISHED = "v1.0"
 CLASSIC = os.environ.get("CORPUS_BUILDER") == "classic"
+UNSEEN = ("non-root", "graceful-stop")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Sample:
     mode: str = ""
     waits: bool = False
     buildkit: bool = False
+    may_err: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -82,6 +84,18 @@ class Sample:
     def hostile(self) -> bool:
         return self.name.startswith("hostile-")
 
+    def sandboxed(self) -> Sample:
+        """What is to come of it under a runtime with a kernel of its own, which alone knows the processes."""
+        checks = {
+            check: "error" if check in UNSEEN and status in ("passed", "failed") else status
+            for check, status in self.checks.items()
+        }
+        says = {check: texts for check, texts in self.says.items() if checks[check] != "error"}
+        says.pop("honest-healthcheck", None)
+        return replace(
+            self, checks=checks, says=says, verdict=verdict_of(checks), may_err=("honest-healthcheck",)
+        )
+
     def must_be(self, result: Result) -> None:
         """AssertionError unless `result` is the one expected."""
         if self.buildkit and CLASSIC:
@@ -90,11 +104,22 @@ class Sample:
             return
         got = {outcome.id: outcome.status for outcome in result.checks}
         told = {o.id: f"{o.message}\n{o.hint or ''}" for o in result.checks}
-        wrong = [f"{c} {got[c]}, not {s}: {told[c]}" for c, s in self.checks.items() if got[c] != s]
+        fine = {
+            check: {status, "error"} if check in self.may_err else {status}
+            for check, status in self.checks.items()
+        }
+        wrong = [
+            f"{c} {got[c]}, not {self.checks[c]}: {told[c]}" for c in self.checks if got[c] not in fine[c]
+        ]
         assert not wrong, "\n".join(wrong)
         assert (list(got), result.verdict) == (list(self.checks), self.verdict)
         missing = [(c, t) for c, texts in self.says.items() for t in texts if t not in told[c]]
         assert not missing, "\n".join(f"{c} does not say {t!r}: {told[c]}" for c, t in missing)
+
+
+def verdict_of(checks: dict[str, str]) -> str:
+    asked = assignment.load().checks
+    return assignment.score([Outcome(c.id, "", c.level, checks[c.id]) for c in asked])[0]  # type: ignore[arg-type]
 
 
 def samples() -> list[Sample]:
@@ -138,7 +163,7 @@ class Corpus:
         return self.grade_within(self.submission(sample))
 
     def options(self) -> Options:
-        return Options(build_args=self._args)
+        return Options(build_args=self._args, runtime=os.environ.get("CORPUS_RUNTIME"))
 
     def submission(self, sample: Sample) -> Submission:
         """`sample`, handed in."""
