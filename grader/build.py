@@ -7,16 +7,18 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import docker
 import requests
 
 from . import transcript
+from .background import begun
 from .container import engine_trouble
 from .engine import Engine
 from .i18n import _
@@ -66,7 +68,7 @@ def build(
         if client:
             _with_buildkit(client, engine.tag, directory, args, platform, seconds, told)
         else:
-            written = _with_classic(engine, nameless, directory, args, platform)
+            written = _with_classic(engine, nameless, directory, args, platform, seconds)
     except BuildFailed as failure:
         if trouble := _trouble(failure.output, dockerfile, engine.info.version):
             raise trouble from failure
@@ -169,8 +171,6 @@ def cancel() -> None:
 
 
 def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tuple[int, str]:
-    output: list[str] = []
-    size = 0
     with subprocess.Popen(
         command,
         # With an attestation of when it was built, the containerd image store takes each build for another image.
@@ -187,43 +187,45 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
         errors="replace",
     ) as process:
         _under_way.add(process)
-        watch = _Watch(process, seconds)
-        assert process.stdout
-        while line := process.stdout.readline(65_536):
-            output.append(line)
-            size += len(line)
-            while size > MAX_OUTPUT:
-                size -= len(output.pop(0))
-            told(line)
-    _under_way.discard(process)
-    if watch.ended:
-        raise watch.ended
-    return process.returncode, "".join(output)
+        try:
+            assert process.stdout
+            printed = begun(partial(_read, process.stdout, told))
+            _watch(seconds, printed.done)
+            output = printed.result()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _under_way.discard(process)
+    return process.returncode, output
 
 
-class _Watch(threading.Thread):
-    """Ends a build after `seconds`, or once it has taken almost all of the machine's memory: BuildKit bounds neither.
-    `ended` tells why."""
+def _read(stream: IO[str], told: Callable[[str], None]) -> str:
+    """All that is printed; the end of it where it is more than MAX_OUTPUT."""
+    output = deque[str]()
+    size = 0
+    while line := stream.readline(65_536):
+        output.append(line)
+        size += len(line)
+        while size > MAX_OUTPUT:
+            size -= len(output.popleft())
+        told(line)
+    return "".join(output)
 
-    def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
-        super().__init__(daemon=True)
-        self._process, self._seconds = process, seconds
-        self.ended: Trouble | None = None
-        self.start()
 
-    def run(self) -> None:
-        until, least = time.monotonic() + self._seconds, _least_memory()
-        while self._process.poll() is None and not self.ended:
-            time.sleep(0.1)
-            if time.monotonic() > until:
-                self.ended = Trouble(
-                    _("The build was not done within {seconds:.0f} s.").format(seconds=self._seconds),
-                    _("Grade it again on an idle machine, or widen `timeouts.build` in the assignment."),
-                )
-            elif _memory("MemAvailable") < least:
-                self.ended = _no_memory()
-        if self.ended:
-            self._process.kill()
+def _watch(seconds: float, over: Callable[[], object]) -> None:
+    """Wait until a build is over. Trouble where it is not after `seconds`, or has taken almost all of the machine's
+    memory: BuildKit bounds neither."""
+    until, least = time.monotonic() + seconds, _least_memory()
+    while not over():
+        time.sleep(0.05)
+        if time.monotonic() > until:
+            raise Trouble(
+                _("The build was not done within {seconds:.0f} s.").format(seconds=seconds),
+                _("Grade it again on an idle machine, or widen `timeouts.build` in the assignment."),
+            )
+        if _memory("MemAvailable") < least:
+            raise _no_memory()
 
 
 def _no_memory() -> Trouble:
@@ -249,12 +251,19 @@ def _memory(what: str) -> int:
 
 
 def _with_classic(
-    engine: Engine, nameless: Set[str], directory: Path, args: Mapping[str, str], platform: str | None
+    engine: Engine,
+    nameless: Set[str],
+    directory: Path,
+    args: Mapping[str, str],
+    platform: str | None,
+    seconds: float,
 ) -> Sequence[str]:
     """The engine's classic builder: no `RUN --mount`, no heredocs. The instructions of the last stage."""
     output = ""
     try:
-        output = _with_testcontainers(engine.tag, directory, args, platform)
+        building = begun(lambda: _with_testcontainers(engine.tag, directory, args, platform))
+        _watch(seconds, building.done)  # given up, it ends with its connection, and that with this process
+        output = building.result()
     except BuildFailed as failure:
         output = failure.output
         raise BuildFailed(output[-MAX_OUTPUT:]) from failure
@@ -278,9 +287,8 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
         try:
             return _printed(image.build().get_logs())
         except docker.errors.BuildError as error:
-            if spare and error.msg.endswith(
-                "returned a non-zero code: 137"
-            ):  # killed by the kernel, or by itself
+            # Killed by the kernel, or by itself.
+            if spare and error.msg.endswith("returned a non-zero code: 137"):
                 raise _no_memory() from error
             raise BuildFailed(f"{_printed(error.build_log)}\n{error.msg}") from error
         except docker.errors.APIError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import image
 from .assignment import Assignment
+from .background import begun
 from .engine import BadImage, Engine, Refusal
 from .i18n import _
 from .image import Facts
@@ -359,8 +360,7 @@ class Case:
         if kind == "isolated" and self.options.network:
             kind = self.options.network
         elif kind == "isolated":  # made while the image is looked at: it takes as long
-            network = Future()
-            threading.Thread(target=_into, args=(network, lambda: engine.network(kind)), daemon=True).start()
+            network = begun(lambda: engine.network(kind))
         from . import diagnose
         from .running import Running, no_emulation
 
@@ -414,13 +414,6 @@ class Case:
         with self._lock:
             future = self._stages.get("engine")
         return future.result() if future and not future.exception() else None
-
-
-def _into(future: Future[Any], work: Callable[[], Any]) -> None:
-    try:
-        future.set_result(work())
-    except BaseException as error:
-        future.set_exception(error)
 
 
 def stored_login(host: str) -> tuple[str, str] | None:

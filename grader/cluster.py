@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 
 from . import __version__, engine
 from .assignment import Assignment
+from .background import begun
 from .i18n import _, use
 from .model import Misuse, Result, Submission, Trouble
 from .options import Options
@@ -127,7 +128,7 @@ class Cluster:
     def stop(self) -> None:
         """Have nothing more begun; `close` ends what is under way."""
         with contextlib.suppress(Exception):  # whatever is wrong with the cluster, this process ends
-            _begun(lambda: self._executor.shutdown(wait=False)).result(POLL_S)
+            begun(lambda: self._executor.shutdown(wait=False)).result(POLL_S)
 
     def close(self) -> Sequence[str]:
         """Have every worker remove what the run put on its engine; the sessions of which nothing is left on any
@@ -145,7 +146,7 @@ class Cluster:
 
     def _end(self) -> None:
         with contextlib.suppress(Exception):
-            _begun(self._client.close).result(5)
+            begun(self._client.close).result(5)
 
     # --- the workers ---
 
@@ -153,7 +154,7 @@ class Cluster:
         """How many each worker with `docker` grades at once, by address. Raises what Dask raises."""
         if self._client.status != "running":
             raise ConnectionError(self._client.status)
-        told = _begun(lambda: self._client.scheduler_info(n_workers=-1)).result(ANSWER_S)["workers"]
+        told = begun(lambda: self._client.scheduler_info(n_workers=-1)).result(ANSWER_S)["workers"]
         return {
             at: its[RESOURCE] for at, worker in told.items() if (its := worker["resources"]).get(RESOURCE)
         }
@@ -162,7 +163,7 @@ class Cluster:
         """What `work` comes to on each of these workers: an answer, or an exception."""
 
         def asked(address: str) -> Future[object]:
-            return _begun(lambda: self._client.run(work, *given, workers=[address])[address])
+            return begun(lambda: self._client.run(work, *given, workers=[address])[address])
 
         told = {address: asked(address) for address in workers}
         wait(told.values(), ANSWER_S)
@@ -232,20 +233,6 @@ def _client(address: str, seconds: float) -> Any:
         raise Trouble(
             _("No Dask scheduler answers at {address}: {error}").format(address=address, error=error)
         ) from error
-
-
-def _begun(work: Callable[[], T]) -> Future[T]:
-    """Do it in a thread of its own: who waits for a cluster that hangs can stop waiting."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 # --- on a worker ------------------------------------------------------------------------------------

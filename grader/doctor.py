@@ -8,14 +8,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from . import assignment
+from .background import begun
 from .i18n import _
 from .model import Trouble
 from .text import one_line
@@ -71,17 +70,8 @@ def diagnose() -> Iterator[Finding]:
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
-    """`work()`, or TimeoutError: what hangs is left behind in a thread that ends with the process."""
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return done.result(seconds)
+    """`work()`, or TimeoutError: what hangs is left behind."""
+    return begun(work).result(seconds)
 
 
 def _tried(work: Callable[[], T], seconds: float) -> T | None:

@@ -25,6 +25,7 @@ from docker.types import LogConfig
 
 from . import ahead, assignment, model
 from .ahead import LABEL
+from .background import begun
 from .container import App, engine_trouble
 from .i18n import _
 from .model import Trouble
@@ -388,22 +389,9 @@ class Engine:
 
     def release_network(self) -> None:
         """Take the network away while the container ends: it takes as long, and nobody needs it any more."""
-        self._released = self._background(self._remove_network)
+        self._released = begun(self._remove_network)
 
     _released: Future[None] | None = None
-
-    def _background(self, work: Callable[[], None]) -> Future[None]:
-        future: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                work()
-                future.set_result(None)
-            except Exception as error:
-                future.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-        return future
 
     def abandon(self) -> None:
         """Nobody needs what is being started: whatever it is waiting for comes to its end."""

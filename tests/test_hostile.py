@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +274,29 @@ def test_a_build_that_never_ends_and_floods_its_output_is_given_up(tmp_path: Pat
     finally:
         engine.close()
         thoroughly(engine.session)
+
+
+def test_a_classic_build_that_never_ends_is_given_up_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the process that asked for it."""
+    monkeypatch.setattr(builds, "_buildkit_client", lambda: None)
+    warm, engine, mark = Warm(fresh=False), Engine(new_session()), f"mark{os.getpid()}endless"
+    asked = assignment.load()
+    asked = replace(asked, timeouts=replace(asked.timeouts, build=4.0))
+    recipe = f"FROM {busybox_base(engine)}\nRUN : {mark}; while :; do sleep 1; done\n"
+    (tmp_path / "Dockerfile").write_text(recipe)
+    result = session.grade(Submission("endless", str(tmp_path), "directory"), asked, Options(), warm)
+    built = next(o for o in result.checks if o.id == "build")
+    assert (built.status, result.verdict) == ("error", "ungraded")
+    assert "not done within 4 s" in built.message
+    assert result.duration < 8
+    until = time.monotonic() + 10
+    while running(mark) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not running(mark)
+    warm.close()
+    engine.close()
 
 
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
