@@ -89,6 +89,8 @@ own_network() {
     ip -n "$name" route add default via "$near"
     rules -A
 }
+# end_rest: what an engine of ours has left running; all of it names $work.
+end_rest() { pgrep --full "$work/" | xargs --no-run-if-empty kill -KILL 2>/dev/null || true; }
 drop_network() {
     rules -D 2>/dev/null || true
     ip link delete "$name-a" 2>/dev/null || true
