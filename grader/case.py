@@ -342,12 +342,13 @@ class Case:
                 )
             except BadImage as bad:
                 raise self._no_image(one_line(str(bad))) from None
-            facts = replace(facts, id=pulled)
-        unpacked = [int(e.get("Size") or 0) for e in reversed(engine.history(str(facts.id)))]
+            unpacked = [int(e.get("Size") or 0) for e in reversed(engine.history(pulled))]
+            facts = replace(facts, id=pulled).weighed(unpacked)
         # The engine tells a layer's size with its step alone, and no registry looks whether there is one for each.
-        told = not self.is_remote or len(facts.steps) == len(facts.diff_ids)
-        self._unpacked = sum(unpacked) if told else self._counted(str(facts.id))
-        return facts.weighed(unpacked) if self.is_remote else facts
+        told = [s.unpacked for s in facts.history if s.unpacked is not None]
+        all_told = len(told) == len(facts.history) and len(facts.steps) == len(facts.diff_ids)
+        self._unpacked = sum(told) if all_told or not self.is_remote else self._counted(str(facts.id))
+        return facts
 
     @stage
     def app(self) -> Running:
