@@ -267,10 +267,7 @@ def test_a_build_that_never_ends_and_floods_its_output_is_given_up(tmp_path: Pat
         with pytest.raises(Trouble, match="not done within 4 s"):
             build(engine, tmp_path, {}, None, 4)
         assert time.monotonic() - began < 8
-        until = time.monotonic() + 10
-        while running(mark) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert not running(mark)
+        assert ends(mark)
     finally:
         engine.close()
         thoroughly(engine.session)
@@ -291,10 +288,7 @@ def test_a_classic_build_that_never_ends_is_given_up_as_well(
     assert (built.status, result.verdict) == ("error", "ungraded")
     assert "not done within 4 s" in built.message
     assert result.duration < 8
-    until = time.monotonic() + 10
-    while running(mark) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not running(mark)
+    assert ends(mark)
     warm.close()
     engine.close()
 
@@ -314,13 +308,18 @@ def test_a_build_that_takes_all_memory_is_given_up(
         (tmp_path / "Dockerfile").write_text(f"FROM {busybox_base(engine)}\nRUN : {mark}; tail /dev/zero\n")
         with pytest.raises(Trouble, match="almost all of this machine's memory"):
             build(engine, tmp_path, {}, None, 60)
-        until = time.monotonic() + 10
-        while running(mark) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert not running(mark)
+        assert ends(mark)
     finally:
         engine.close()
         thoroughly(engine.session)
+
+
+def ends(mark: str, seconds: float = 10) -> bool:
+    """Whether all that holds `mark` ends by itself soon."""
+    until = time.monotonic() + seconds
+    while running(mark) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not running(mark)
 
 
 def running(mark: str) -> list[str]:
