@@ -109,7 +109,7 @@ def build(base: str) -> str:
     from grader.build import build as build_image
     from grader.engine import Engine
 
-    return build_image(Engine("bench"), ROOT / "reference", {"BASE": base}, None, 600)
+    return build_image(Engine("bench"), ROOT / "reference", {"BASE": base}, None, 600).id
 
 
 def report(rounds: list[dict[str, tuple[float, float]]], plain: float) -> None:
