@@ -42,7 +42,9 @@ def test_size(container: DockerContainer) -> None:
 
 
 def test_user(container: DockerContainer) -> None:
-    assert container.get_wrapped_container().image.attrs["Config"]["User"] not in ("", "0", "root")
+    image = container.get_wrapped_container().image
+    assert image
+    assert image.attrs["Config"]["User"] not in ("", "0", "root")
 
 
 def test_healthcheck(container: DockerContainer) -> None:
