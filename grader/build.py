@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -189,9 +190,7 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
         _under_way.add(process)
         try:
             assert process.stdout
-            printed = begun(partial(_read, process.stdout, told))
-            _watch(seconds, printed.done)
-            output = printed.result()
+            output = _in_bounds(begun(partial(_read, process.stdout, told)), seconds)
         except BaseException:
             process.kill()
             raise
@@ -213,12 +212,11 @@ def _read(stream: IO[str], told: Callable[[str], None]) -> str:
     return "".join(output)
 
 
-def _watch(seconds: float, over: Callable[[], object]) -> None:
-    """Wait until a build is over. Trouble where it is not after `seconds`, or has taken almost all of the machine's
-    memory: BuildKit bounds neither."""
+def _in_bounds(building: Future[str], seconds: float) -> str:
+    """What a build has printed, once it is over. Trouble where it is not after `seconds`, or has taken almost all of
+    the machine's memory: BuildKit bounds neither."""
     until, least = time.monotonic() + seconds, _least_memory()
-    while not over():
-        time.sleep(0.05)
+    while not wait([building], 0.05).done:
         if time.monotonic() > until:
             raise Trouble(
                 _("The build was not done within {seconds:.0f} s.").format(seconds=seconds),
@@ -226,6 +224,7 @@ def _watch(seconds: float, over: Callable[[], object]) -> None:
             )
         if _memory("MemAvailable") < least:
             raise _no_memory()
+    return building.result()
 
 
 def _no_memory() -> Trouble:
@@ -262,8 +261,9 @@ def _with_classic(
     output = ""
     try:
         building = begun(lambda: _with_testcontainers(engine.tag, directory, args, platform))
-        _watch(seconds, building.done)  # given up, it ends with its connection, and that with this process
-        output = building.result()
+        output = _in_bounds(
+            building, seconds
+        )  # given up, it ends with its connection, and that with this process
     except BuildFailed as failure:
         output = failure.output
         raise BuildFailed(output[-MAX_OUTPUT:]) from failure

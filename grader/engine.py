@@ -280,9 +280,8 @@ class Engine:
         self._network = str(wanted["Name"])
         with engine_trouble(_("making a network without a way out")):
             got = self.api.inspect_network(self._network).get("Options") or {}
-        if (
-            left_out := wanted["Options"].keys() - got.keys()
-        ):  # Podman takes what it does not know, and forgets it
+        left_out = wanted["Options"].keys() - got.keys()
+        if left_out:  # Podman takes what it does not know, and forgets it
             raise Trouble(
                 _("This engine makes no network without a way out: it leaves out {options}.").format(
                     options=", ".join(sorted(left_out))

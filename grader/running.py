@@ -199,10 +199,8 @@ class Running:
         return self._healthy.result()
 
     def _await_health(self) -> Probe:
-        test, never = (
-            self.facts.health_test,
-            _("The engine runs no health checks here, so this one could not be judged."),
-        )
+        test = self.facts.health_test
+        never = _("The engine runs no health checks here, so this one could not be judged.")
         if test is None and self.alive().health:  # Podman does not tell what an image has
             raise Trouble(never)
         if test is None or test[:1] == ["NONE"]:
