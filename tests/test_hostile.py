@@ -302,16 +302,28 @@ def test_a_build_that_takes_all_memory_is_given_up(
     monkeypatch.setattr(builds, "_least_memory", lambda: least)
     if builder == "classic":
         monkeypatch.setattr(builds, "_buildkit_client", lambda: None)
-    mark = f"mark{os.getpid()}{builder}"
+    warm, engine, mark = Warm(fresh=False), Engine(new_session()), f"mark{os.getpid()}{builder}"
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox_base(engine)}\nRUN : {mark}; tail /dev/zero\n")
+    result = session.grade(Submission("hog", str(tmp_path), "directory"), assignment.load(), Options(), warm)
+    built = next(o for o in result.checks if o.id == "build")
+    assert (built.status, result.verdict) == ("error", "ungraded")
+    assert "almost all of this machine's memory" in built.message
+    assert ends(mark)
+    warm.close()
+    engine.close()
+
+
+@pytest.mark.parametrize("builder", ["buildkit", "classic"])
+def test_a_build_step_that_ends_as_if_killed_is_the_dockerfiles_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: str
+) -> None:
+    if builder == "classic":
+        monkeypatch.setattr(builds, "_buildkit_client", lambda: None)
     engine = Engine(new_session())
-    try:
-        (tmp_path / "Dockerfile").write_text(f"FROM {busybox_base(engine)}\nRUN : {mark}; tail /dev/zero\n")
-        with pytest.raises(Trouble, match="almost all of this machine's memory"):
-            build(engine, tmp_path, {}, None, 60)
-        assert ends(mark)
-    finally:
-        engine.close()
-        thoroughly(engine.session)
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox_base(engine)}\nRUN exit 137\n")
+    with pytest.raises(builds.BuildFailed):
+        build(engine, tmp_path, {}, None, 60)
+    engine.close()
 
 
 def ends(mark: str, seconds: float = 10) -> bool:
