@@ -1,7 +1,7 @@
 # make demo: the main job on three submissions. make test: everything. Both set up what they need.
 export PYTHON # another interpreter than the one that tools/venv chooses
 
-.PHONY: setup engine base packages demo test test-engines lint bench fuzz soak clean
+.PHONY: setup engine base packages programs demo test test-faults test-others test-engines lint bench fuzz soak clean
 
 setup: .venv/.done ## leaves .venv/bin/grader
 .venv/.done: pyproject.toml requirements-dev.txt tools/venv
@@ -14,8 +14,10 @@ engine: ## a Docker engine that answers
 base: engine ## the base image of the reference and the sample submissions
 	@tools/base-image
 
-packages: ## a registry, busybox, gosu, setuidgid
+packages: ## a registry, busybox, gosu, setuidgid, a browser
 	@tools/packages
+programs: # the same, without the browser
+	@tools/packages docker-registry busybox-static gosu daemontools
 
 demo: setup engine base
 	@tools/packages docker-registry
@@ -27,21 +29,23 @@ lint: setup
 	.venv/bin/mypy
 
 test: engine base packages lint
-	.venv/bin/pytest
+	@$(MAKE) --no-print-directory -j2 test-faults test-others
 
-test-engines: setup engine base packages ## the corpus on this engine and a newer one, with both builders; some in gVisor
-	CORPUS_BUILDER=classic .venv/bin/pytest -m corpus tests/test_corpus.py
+test-faults: ## on an engine of their own, and mostly waiting: beside the others
+	.venv/bin/pytest tests/test_faults.py
+test-others:
+	.venv/bin/pytest --ignore=tests/test_faults.py
+
+test-engines: setup engine base programs ## the corpus on this engine and a newer one, with both builders, and in gVisor
+	CORPUS_BUILDER=classic .venv/bin/pytest -m corpus
 	tools/newer-engine sh -ec '.venv/bin/pytest tests/test_engines.py tests/test_hostile.py; \
-		CORPUS_RUNTIME=runsc .venv/bin/pytest tests/test_engines.py tests/test_corpus.py -k "$(SANDBOXED)"; \
-		for builder in buildkit classic; do \
-			CORPUS_BUILDER=$$builder .venv/bin/pytest -m corpus tests/test_corpus.py; done'
-	tools/podman-engine .venv/bin/pytest tests/on_podman.py
-# What is tried in gVisor, where all would take six minutes more.
-SANDBOXED = gets_out or graded_as_expected and (good-plain or good-gunicorn or good-registry-index or good-gosu or \
-	bound-to-localhost or command-not-found or script- or root-by-omission or \
-	healthcheck-wrong-path or dishonest-exit-0 or ungraceful-ignores)
-
-bench: setup engine base packages
+		CORPUS_RUNTIME=runsc .venv/bin/pytest tests/test_engines.py -k gets_out; \
+		CORPUS_RUNTIME=runsc .venv/bin/pytest -m corpus; \
+		.venv/bin/pytest -m corpus tests/test_corpus.py; \
+		CORPUS_BUILDER=classic .venv/bin/pytest -m corpus'
+	CORPUS_JOBS=2 tools/podman-engine sh -ec '.venv/bin/pytest tests/on_podman.py; .venv/bin/pytest -m corpus'
+	SUITE=trixie tools/podman-engine .venv/bin/pytest tests/on_podman.py
+bench: setup engine base programs
 	.venv/bin/python benchmarks/bench.py
 	.venv/bin/python benchmarks/course.py
 
@@ -49,7 +53,7 @@ SECONDS = 60
 fuzz: setup ## garble what a registry says for SECONDS
 	.venv/bin/python tools/fuzz $(SECONDS)
 
-soak: setup engine base packages ## COUNT gradings under load, none of them wrong
+soak: setup engine base programs ## COUNT gradings under load, none of them wrong
 	.venv/bin/python benchmarks/soak.py
 
 lock: ## pin anew what pyproject.toml asks for

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import os
 import resource
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import docker
@@ -34,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.bench import CADENCE_NS, answers, build  # noqa: E402
 from grader.reference import Reference  # noqa: E402
 from grader.registry import ACCEPT, Client  # noqa: E402
+from grader.store import Journal  # noqa: E402
 from tests.support import course  # noqa: E402
 from tests.support.registry import Registry  # noqa: E402
 
@@ -141,15 +141,18 @@ def _peak(pid: int) -> float:
 def resumed(references: Sequence[str], out: Path) -> tuple[float, float]:
     """(seconds, peak MB) of going on with a class of ROWS of which all but CLASS are graded: each of those is
     looked up on the registry, and its grade written to every report anew."""
-    with sqlite3.connect(out / "journal.sqlite") as base:
+    with closing(Journal(out)) as journal:
+        base = journal._base
         names = [row[1] for row in base.execute("PRAGMA table_info(attempt)")]
-        kept = ", ".join(name for name in names if name not in ("number", "submission"))
+        kept = ", ".join(name for name in names if name not in ("number", "submission", "seal"))
+        base.execute("BEGIN")
         for number in range(CLASS, ROWS - CLASS):
             base.execute(
                 f"INSERT INTO attempt (submission, {kept}) SELECT ?, {kept} FROM attempt WHERE submission = ?",
                 (f"s{number:05}", f"s{number % CLASS:05}"),
             )
-    base.close()
+        journal._seal("attempt")
+        base.execute("COMMIT")
     began = time.perf_counter()
     _rate, _cpu, peak = graded([references[n % CLASS] for n in range(ROWS)], 4, out)
     return time.perf_counter() - began, peak

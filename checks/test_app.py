@@ -46,7 +46,7 @@ def test_non_root(app: Running, seen: Seen) -> None:
         _("Running as root: {processes}.").format(
             processes=", ".join(diagnose.quoted(p.command, 60) for p in roots[:3])
         ),
-        diagnose.how_to_leave_root(user),
+        diagnose.how_to_leave_root(user, app.facts.own_steps),
         user=user,
         processes=[p.command for p in roots],
     )

@@ -40,27 +40,24 @@ def test_size(case: Case, check: Check, seen: Seen) -> None:
     size = case.sizes()
     value = (size.compressed if basis == "compressed" else size.unpacked) or 0
     heaviest = diagnose.heaviest(facts.steps, compressed=basis == "compressed")
+    layers = "\n".join(f"{diagnose.megabytes(n):>9}  {one_line(text, 60) or '?'}" for n, text in heaviest)
+    told = _(
+        "{compressed} compressed, as a registry stores it; {unpacked} unpacked; must be under {limit} {basis}."
+    ).format(
+        compressed=diagnose.megabytes(size.compressed or 0),
+        unpacked=diagnose.megabytes(size.unpacked) if size.unpacked is not None else "?",
+        limit=diagnose.megabytes(limit),
+        basis=_("compressed") if basis == "compressed" else _("unpacked"),
+    )
     seen(
-        _(
-            "{compressed} compressed, as a registry stores it; {unpacked} unpacked; must be under {limit} {basis}."
-        ).format(
-            compressed=diagnose.megabytes(size.compressed or 0),
-            unpacked=diagnose.megabytes(size.unpacked) if size.unpacked is not None else "?",
-            limit=diagnose.megabytes(limit),
-            basis=_("compressed") if basis == "compressed" else _("unpacked"),
-        ),
+        told + "\n" + _("The heaviest layers:") + "\n" + layers,
         compressed=size.compressed,
         unpacked=size.unpacked,
         limit=limit,
         basis=basis,
         heaviest=[{"bytes": n, "instruction": text[:200]} for n, text in heaviest],
     )
-    layers = "\n".join(f"{diagnose.megabytes(n):>9}  {one_line(text, 60)}" for n, text in heaviest)
-    require(
-        value < limit,
-        seen.message + "\n" + _("The heaviest layers:") + "\n" + layers,
-        diagnose.how_to_shrink(facts),
-    )
+    require(value < limit, seen.message, diagnose.how_to_shrink(facts))
 
 
 def test_exposed_port(image: Facts, assignment: Assignment, seen: Seen) -> None:

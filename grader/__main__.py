@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - where they were closed
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     try:
         warm = _helper() if "check" in sys.argv[1:2] and "--help" not in sys.argv else None
-        from .cli import run
+        from .later import later
+
+        with later("uuid"):  # which click has a type for
+            from .cli import run
     except KeyboardInterrupt:
         sys.exit(130)
     code = run(sys.argv[1:], warm)

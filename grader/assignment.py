@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .later import first_used
 from .model import AssignmentRef, Level, Misuse, Outcome, Verdict
 from .reference import MalformedReference, Reference
 from .text import one_line
@@ -107,7 +108,8 @@ class Assignment:
 
 def load(path: Path = DEFAULT) -> Assignment:
     """The assignment in the YAML file `path`. Misuse names every mistake by its place in the file."""
-    import yaml  # who is handed an assignment reads no file
+    with first_used("yaml.reader"):  # C's loader, where there is one, has its own
+        import yaml  # who is handed an assignment reads no file
 
     try:
         raw = path.read_bytes()
@@ -119,13 +121,10 @@ def load(path: Path = DEFAULT) -> Assignment:
     # All but the first are PyYAML's slips, over 2026-02-30 or !!int ''.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
         raise Misuse(f"{path} is not YAML: {one_line(str(error))}") from None
-    extra = None
-    if path != DEFAULT:
-        _validate(data, path)
-    if data.get("extra"):
-        extra = (path.parent / data["extra"]).resolve()
+    if path != DEFAULT and (mistakes := list(_mistakes(data, path))):
+        raise Misuse("\n".join(f"{path}: {m}" for m in mistakes))
+    extra = _extra(data, path)
     checks = tuple(_check(key, value) for key, value in data["checks"].items())
-    _known(checks, extra, path)
     run = dict(data.get("run", {}))
     for key in ("memory", "log", "disk"):
         if key in run:
@@ -176,15 +175,26 @@ def _loader() -> type[Any]:
     return Loader
 
 
-def _validate(data: Any, path: Path) -> None:
-    mistakes = list(_not_json(data, ()))
-    if not mistakes:
-        errors = sorted(_validator().iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
-        mistakes = [f"{_place(e.absolute_path)}: {_mistake(e)}" for e in errors]
-    if not mistakes:
-        mistakes = [*_bad_patterns(data["checks"]), *_bad_references(_starter(data))]
-    if mistakes:
-        raise Misuse("\n".join(f"{path}: {m}" for m in mistakes))
+def _mistakes(data: Any, path: Path) -> Iterator[str]:
+    """All of them, by their place in the file: what is of the wrong type is left out of what is looked at next."""
+    if unlike_json := list(_not_json(data, ())):
+        yield from unlike_json
+        return
+    errors = sorted(_validator().iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
+    yield from (f"{_place(e.absolute_path)}: {_mistake(e)}" for e in errors)
+    found = data if isinstance(data, dict) else {}
+    given = found.get("checks")
+    checks = {k: v for k, v in given.items() if isinstance(v, dict)} if isinstance(given, dict) else {}
+    yield from _bad_patterns(checks)
+    starter = found.get("starter")
+    names = [starter] if isinstance(starter, str) else starter if isinstance(starter, list) else []
+    yield from _bad_references(name for name in names if isinstance(name, str))
+    yield from _unknown(checks, _extra(found, path))
+
+
+def _extra(data: Mapping[str, Any], path: Path) -> Path | None:
+    folder = data.get("extra")
+    return (path.parent / folder).resolve() if folder and isinstance(folder, str) else None
 
 
 def _not_json(value: Any, place: tuple[str | int, ...], above: tuple[int, ...] = ()) -> Iterator[str]:
@@ -223,10 +233,10 @@ def _validator() -> Any:
 
 def _bad_patterns(checks: Mapping[str, Any]) -> Iterator[str]:
     for key, check in checks.items():
-        expect = check.get("expect", {})
+        expect = check.get("expect")
         try:
-            if expect.get("match") == "regex":
-                re.compile(expect.get("text", ""))
+            if isinstance(expect, dict) and expect.get("match") == "regex":
+                re.compile(str(expect.get("text", "")))
         except (re.error, OverflowError, RecursionError) as error:
             yield f"checks.{key}.expect.text: not a regular expression: {error}"
 
@@ -330,23 +340,20 @@ def check_id(function: str) -> str:
     return function.removeprefix("test_").replace("_", "-")
 
 
-def _known(checks: Sequence[Check], extra: Path | None, path: Path) -> None:
-    if path == DEFAULT:
-        return
-    if extra and not extra.is_dir():
-        raise Misuse(f"{path}: extra: there is no folder {extra}")
+def _unknown(checks: Mapping[str, Mapping[str, Any]], extra: Path | None) -> Iterator[str]:
+    """Checks that no test is there for, and why the folder of further ones cannot be read."""
+    further: dict[str, str] = {}
     try:
-        known = {**catalogue(), **(catalogue(extra) if extra else {})}
+        if extra and not extra.is_dir():
+            yield f"extra: there is no folder {extra}"
+        elif extra:
+            further = catalogue(extra)
     except SyntaxError as error:
-        raise Misuse(f"{path}: extra: {error.filename}, line {error.lineno}: {error.msg}") from None
-    unknown = [c.id for c in checks if c.route is None and c.id not in known]
-    if unknown:
-        raise Misuse(
-            "\n".join(
-                f"{path}: checks.{i}: unknown check; one without `expect` is one of {', '.join(known)}"
-                for i in unknown
-            )
-        )
+        yield f"extra: {error.filename}, line {error.lineno}: {error.msg}"
+    known = {**catalogue(), **further}
+    for name, check in checks.items():
+        if "expect" not in check and name not in known:
+            yield f"checks.{one_line(name, 60)}: unknown check; one without `expect` is one of {', '.join(known)}"
 
 
 # --- scoring ----------------------------------------------------------------------------------------

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import docker
 import requests
+from docker.utils.json_stream import json_stream
 
 from . import transcript
 from .background import begun
 from .container import engine_trouble
-from .engine import Engine
+from .engine import Engine, answer
 from .i18n import _
 from .model import Trouble
 from .text import one_line
@@ -84,7 +86,7 @@ def build(
     found = engine.inspect(engine.tag)
     if found is None:
         raise Trouble(_("The engine does not have the image that it has just built."))
-    engine.keeps = found["Id"] in nameless
+    engine.built(found["Id"], nameless)
     return Built(str(found["Id"]), written)
 
 
@@ -200,16 +202,27 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
 
 
 def _read(stream: IO[str], told: Callable[[str], None]) -> str:
-    """All that is printed; the end of it where it is more than MAX_OUTPUT."""
-    output = deque[str]()
-    size = 0
+    output = _End()
     while line := stream.readline(65_536):
-        output.append(line)
-        size += len(line)
-        while size > MAX_OUTPUT:
-            size -= len(output.popleft())
+        output.add(line)
         told(line)
-    return "".join(output)
+    return str(output)
+
+
+class _End:
+    """The end of a text that comes in pieces: MAX_OUTPUT characters of it at the most."""
+
+    def __init__(self) -> None:
+        self._pieces, self._size = deque[str](), 0
+
+    def add(self, piece: str) -> None:
+        self._pieces.append(piece[-MAX_OUTPUT:])
+        self._size += len(self._pieces[-1])
+        while self._size > MAX_OUTPUT:
+            self._size -= len(self._pieces.popleft())
+
+    def __str__(self) -> str:
+        return "".join(self._pieces)
 
 
 def _in_bounds(building: Future[str], seconds: float) -> str:
@@ -258,23 +271,62 @@ def _with_classic(
     seconds: float,
 ) -> Sequence[str]:
     """The engine's classic builder: no `RUN --mount`, no heredocs. The instructions of the last stage."""
-    output = ""
+    heard = _Heard()
     try:
-        building = begun(lambda: _with_testcontainers(engine.tag, directory, args, platform))
-        output = _in_bounds(
-            building, seconds
-        )  # given up, it ends with its connection, and that with this process
-    except BuildFailed as failure:
-        output = failure.output
-        raise BuildFailed(output[-MAX_OUTPUT:]) from failure
+        building = begun(lambda: _with_testcontainers(engine.tag, directory, args, platform, heard))
+        _in_bounds(building, seconds)  # given up, it ends with its connection, and that with this process
     finally:
         # Steps and stages stay as images. The engine itself takes some away with the image that is made of them, with
         # the containerd image store not even those.
-        engine.remove_nameless(_steps_made(output), nameless)
-    return transcript.last_stage(output)
+        engine.remove_nameless(_steps_made(heard.own), nameless)
+    return transcript.last_stage(heard.own)
 
 
-def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], platform: str | None) -> str:
+class _Heard:
+    """What the classic builder prints. `own`: its own lines, which tell what it has made; of many alike, as only a RUN
+    prints them, the first and the last."""
+
+    def __init__(self) -> None:
+        self.output, self._first, self._last = _End(), dict[str, None](), deque[str](maxlen=MAX_OWN)
+
+    @property
+    def own(self) -> str:
+        return "".join(f"{line}\n" for line in (*self._first, *self._last))
+
+    def through(self, told: Iterator[str]) -> Iterator[str]:
+        """All that is `told`, but for what is printed: docker-py would keep that, however much it is. It looks for the
+        last line alone."""
+        last = ""
+        for event in cast("Iterator[dict[str, Any]]", json_stream(told)):
+            if "stream" not in event:
+                yield f"{json.dumps(event)}\n"
+                continue
+            text = str(event["stream"])
+            self.output.add(text)
+            for line in _OWN.findall(text):
+                self._note(line)
+            if text.startswith("Successfully built "):
+                last = text[:99]
+        if last:
+            yield f"{json.dumps({'stream': last})}\n"
+
+    def _note(self, line: str) -> None:
+        if len(self._first) < MAX_OWN:
+            self._first[line[:9999]] = None
+        elif line not in self._first:
+            self._last.append(line[:9999])
+
+
+MAX_OWN = 1000
+# Podman's: `[2/2] STEP 1/3: FROM x`, `--> 8c7ed93b6b6`.
+_OWN = re.compile(
+    r"^(?:(?:\[\d+/\d+\] )?(?:Step|STEP) \d+/\d+ ?: .*|(?: -)?--> [0-9a-f]{11,12})$", re.MULTILINE
+)
+
+
+def _with_testcontainers(
+    tag: str, directory: Path, args: Mapping[str, str], platform: str | None, heard: _Heard
+) -> str:
     """All that was printed (testcontainers builds with the classic builder: #940)."""
     from testcontainers.core.image import DockerImage
 
@@ -283,24 +335,26 @@ def _with_testcontainers(tag: str, directory: Path, args: Mapping[str, str], pla
         more["container_limits"] = {"memory": spare, "memswap": spare}
     # Without the cache: its steps are another build's images, which that one may remove while this one builds on them.
     image = DockerImage(directory, tag=tag, clean_up=False, no_cache=True, buildargs=dict(args), **more)
+    api: Any = image.get_docker_client().client.api
+    asked, look = api.build, api.inspect_image
+    api.build = lambda **wanted: heard.through(asked(**wanted))
+    api.inspect_image = lambda image: answer(lambda: look(image))
     with engine_trouble(_("building")):
         try:
-            return _printed(image.build().get_logs())
+            image.build()
         except docker.errors.BuildError as error:
-            raise BuildFailed(f"{_printed(error.build_log)}\n{error.msg}") from error
+            heard.output.add(f"{error.msg}\n{error.msg}")
+            raise BuildFailed(str(heard.output)) from error
         except docker.errors.APIError as error:
             if error.status_code and error.status_code < 500:  # the Dockerfile cannot be parsed
                 raise BuildFailed(str(error.explanation)) from error
             raise
-
-
-def _printed(events: Iterable[Any]) -> str:
-    return "".join(str(event.get("stream") or event.get("error") or "") for event in events)
+    return str(heard.output)
 
 
 def _steps_made(output: str) -> list[str]:
     """The ids of the images that the classic builder made of its steps, the last first."""
-    return re.findall(r"^ ---> ([0-9a-f]{12})$", output, re.MULTILINE)[::-1]
+    return re.findall(r"^(?: -)?--> ([0-9a-f]{11,12})$", output, re.MULTILINE)[::-1]
 
 
 # What the builder or the engine itself could not reach, or lacked.

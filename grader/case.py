@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,7 +72,7 @@ class Case:
         self._asked = asked
         self.submission, self.assignment, self.options = submission, assignment, options
         self.session, self.told = session, told
-        self._lock = threading.Lock()
+        self._lock, self._at_work = threading.Lock(), threading.Event()
         self._stages: dict[str, Future[Any]] = {}
 
     def begin(self) -> None:
@@ -82,11 +81,17 @@ class Case:
         def ahead() -> None:
             with contextlib.suppress(Exception):  # whoever needs the stage is told
                 self.app()
+            self._at_work.set()
 
         self._ahead = threading.Thread(target=ahead, daemon=True)
         self._ahead.start()
 
     _ahead: threading.Thread | None = None
+
+    def await_engine(self) -> None:
+        """Once begun, wait until a pull or a build is under way, or the submission has been started: what else this
+        process has to do would hold the engine up, and can be done while the application comes up."""
+        self._at_work.wait()
 
     @property
     def is_directory(self) -> bool:
@@ -114,7 +119,7 @@ class Case:
     def client(self) -> registry.Client:
         from . import registry
 
-        return registry.Client(timeout=10.0, deadline_s=60.0)
+        return registry.Client()
 
     @stage
     def published(self) -> registry.RemoteImage:
@@ -185,7 +190,7 @@ class Case:
     def trusted(self) -> registry.Client:
         from . import registry
 
-        return registry.Client(timeout=10.0, deadline_s=60.0, credentials=stored_login)
+        return registry.Client(credentials=stored_login)
 
     @stage
     def remote(self) -> registry.RemoteImage:
@@ -245,7 +250,11 @@ class Case:
             name, written = self.built()
         found = self.engine().inspect(name)
         if found is None:
-            raise Misuse(f"{name}: there is no such directory, and no such image on this machine's engine")
+            raise Misuse(
+                _("{target}: there is no such directory, and no such image on this machine's engine").format(
+                    target=name
+                )
+            )
         reference = None if self.is_directory else name
         return image.from_engine(found, self.engine().history(found["Id"]), reference).as_written(written)
 
@@ -268,9 +277,8 @@ class Case:
         if not aligned:
             return facts
         each = iter(facts.diff_ids)
-        return replace(
-            facts,
-            history=tuple(replace(s, compressed=sizes[next(each)]) if s.layer else s for s in facts.history),
+        return facts._replace(
+            history=tuple(s._replace(compressed=sizes[next(each)]) if s.layer else s for s in facts.history)
         )
 
     _compressed: int | None = None
@@ -343,7 +351,7 @@ class Case:
             except BadImage as bad:
                 raise self._no_image(one_line(str(bad))) from None
             unpacked = [int(e.get("Size") or 0) for e in reversed(engine.history(pulled))]
-            facts = replace(facts, id=pulled).weighed(unpacked)
+            facts = facts._replace(id=pulled).weighed(unpacked)
         # The engine tells a layer's size with its step alone, and no registry looks whether there is one for each.
         told = [s.unpacked for s in facts.history if s.unpacked is not None]
         all_told = len(told) == len(facts.history) and len(facts.steps) == len(facts.diff_ids)
@@ -356,27 +364,37 @@ class Case:
         network: Future[str] | None = None
         kind = self.assignment.run.network
         engine = self.engine()
-        if not (self.is_remote or self.is_directory):
+        if self.is_remote or self.is_directory:
+            self._at_work.set()
+        else:
             self.facts()  # before anything is made for an image that is not there
-        if kind == "isolated" and self.options.network:
-            kind = self.options.network
-        elif kind == "isolated":  # made while the image is looked at: it takes as long
+        held = self.options.held if kind == "isolated" else None
+        if kind == "isolated" and not held:  # made while the image is looked at: it takes as long
             network = begun(lambda: engine.network(kind))
-        from . import diagnose
-        from .running import Running, no_emulation
+
+        def ready() -> None:
+            if network:
+                network.result()
+            self.told(_("starting the container"))
 
         try:
             facts = self.local()
-            self.told(_("starting the container"))
+            if network and engine.info.name != "docker":
+                network.result()  # Docker itself looks for it at the start
             app = engine.run(
                 str(facts.id),
                 self.assignment.port,
                 self.assignment.run,
-                network=network.result if network else lambda: kind,
+                network=engine.network_name if network else kind,
+                held=held,
+                ready=ready,
                 cadence=None if facts.health_test in (None, ["NONE"]) else self.options.cadence,
                 runtime=self.options.runtime,
             )
         except Refusal as refusal:
+            from . import diagnose
+            from .running import no_emulation
+
             if "exec format error" in str(refusal) and self.foreign():
                 raise no_emulation(self.assignment.platform) from None
             finding = diagnose.why_not_started(str(refusal), self.facts())
@@ -392,8 +410,13 @@ class Case:
             if network:
                 with contextlib.suppress(GraderError):
                     network.result()
+        self._at_work.set()
         self.told(_("waiting for its answers"))
-        running = Running(self.assignment, app, facts, engine.release_network, self.foreign)
+        from .running import Running
+
+        running = Running(
+            self.assignment, app, facts, engine.release_network, self.foreign, self.options.cadence
+        )
         running.await_answer()
         return running
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.metadata
 import json
 import os
 import pickle
@@ -26,6 +28,7 @@ def work(job: Job) -> None:
     with _Grading(job) as grading:
         _load_containers()  # before pytest, for the engine waits for it
         grading.look()
+        grading.case.await_engine()
         for unread in _run_checks(grading.case.assignment, lambda: (grading.case, grading.tell)):
             grading.send(trouble=_("A check cannot be read: {error}").format(error=unread))
 
@@ -66,7 +69,7 @@ class _Grading:
         self.send(told=text)
 
     def tell(self, outcome: Outcome) -> None:
-        self.send(outcome=asdict(outcome))
+        self.send(outcome=vars(outcome))
 
     def __enter__(self) -> _Grading:
         self.case.begin()
@@ -86,13 +89,12 @@ class _Grading:
 
     def __exit__(self, *_error: object) -> None:
         _describe(self.case, self.send)
-        try:
+        self.send(known=True)
+        with contextlib.suppress(Trouble):  # then whoever waits sweeps
             if not self._options.keep:
                 self.case.close()
             self._over.set()
             self.send(clean=True)
-        except Trouble as error:
-            self.send(trouble=str(error))
 
 
 def _outlive(channel: socket.socket, session: str, over: threading.Event) -> None:
@@ -135,13 +137,25 @@ _UNUSED = [
 
 
 def _load_containers() -> None:
-    with later("asyncio", "dotenv", "testcontainers.compose", "testcontainers.core.inspect"):
+    unused = ("asyncio", "dotenv", "typing_extensions", "wrapt")
+    with later(*unused, "testcontainers.compose", "testcontainers.core.inspect"):
         import testcontainers.core.container  # noqa: F401
+    # Which reads its own version from a file for each container, twice.
+    importlib.metadata.version = functools.cache(importlib.metadata.version)
 
 
-def _load_pytest() -> None:
+def _load_pytest(whole: bool) -> None:
     lexers = ("pygments.lexer", "pygments.lexers", "pygments.lexers.diff", "pygments.lexers.python")
-    with later("pygments", "pygments.formatters", "pygments.formatters.terminal", *lexers):
+    # It looks into `debugging` itself.
+    unused = () if whole else {"approx", "pytester", *_UNUSED} - {"debugging"}
+    with later(
+        "pygments",
+        "pygments.formatters",
+        "pygments.formatters.terminal",
+        *lexers,
+        *(f"_pytest.{name}" for name in unused),
+    ):
+        import _pytest.helpconfig  # noqa: F401 - which `main` would load
         import pytest  # noqa: F401
 
 
@@ -149,26 +163,28 @@ def _run_checks(
     assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]
 ) -> list[str]:
     """Run them; which files of them could not be read, and why."""
-    _load_pytest()
+    extra = assignment.extra
+    _load_pytest(whole=extra is not None)
     import _pytest.runner
     import pytest
 
-    from .plugin import Given
+    from . import plugin
 
     # It changes the environment for each test, which other threads read for the proxies that it names.
     _pytest.runner._update_current_test_var = lambda *_: None
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
-    extra = assignment.extra
-    arguments = ["-p", "grader.plugin", "-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
+    arguments = ["-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
     arguments += ["--capture=no"]  # nobody reads it
     if extra:
         arguments += [str(extra), f"--confcutdir={extra}", "-pno:cacheprovider", "--import-mode=importlib"]
         arguments += ["--continue-on-collection-errors"]
     else:
-        arguments += ["--noconftest", "--assert=plain", *(f"-pno:{name}" for name in _UNUSED)]
-    given = Given(assignment, begin)
-    pytest.main(arguments, plugins=[given])
+        # Without the first, all that lies beside the folders above would be looked through.
+        arguments += [f"--confcutdir={CHECKS}", "--noconftest", "--assert=plain"]
+        arguments += [f"-pno:{name}" for name in _UNUSED]
+    given = plugin.Given(assignment, begin)
+    pytest.main(arguments, plugins=[plugin, given])
     return given.unread
 
 
@@ -187,4 +203,4 @@ def _describe(case: Case, send: Callable[..., None]) -> None:
         image = Image(facts.reference, facts.digest, facts.id, facts.platform, case.sizes(), facts.layers())
         send(image=asdict(image))
     with contextlib.suppress(Fault, Trouble):
-        send(engine=asdict(case.engine().info))
+        send(engine=case.engine().info._asdict())

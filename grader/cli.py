@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -45,9 +46,6 @@ def run(arguments: Sequence[str], warm: Warm | None = None) -> int:
     except (KeyboardInterrupt, click.Abort) as error:
         said = str(error.__cause__ or error)  # click makes its own of an interrupt
         return _say(said or _("interrupted; nothing is left behind"), INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return UNGRADED
     except Exception:  # a bug of ours never looks like a check that failed
         import traceback
 
@@ -55,13 +53,18 @@ def run(arguments: Sequence[str], warm: Warm | None = None) -> int:
         return _say("this is a bug of the grader, and says nothing about any submission", UNGRADED)
     finally:
         if warm:
-            warm.close()
+            with contextlib.suppress(KeyboardInterrupt):  # all is said, and nothing is left
+                warm.close()
 
 
 def _say(text: str, code: int) -> int:
     for line in text.splitlines():
         print(f"grader: {one_line(line, 1000)}", file=sys.stderr)
     return code
+
+
+def _warn(text: str) -> None:
+    _say(text, UNGRADED)
 
 
 # --- reports ----------------------------------------------------------------------------------------
@@ -112,8 +115,6 @@ def _write(reports: Sequence[tuple[str, Path | None]], results: Sequence[Result]
             else:
                 _print(render(form, results))
             _summarise(form, results)
-        except BrokenPipeError:
-            raise
         except OSError as error:  # a full disk costs the report, not the grade
             _say(f"cannot write the {form} report: {error}", MISUSE)
 
@@ -132,7 +133,10 @@ def _summarise(form: str, results: Sequence[Result]) -> None:
 def _print(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    print(text.removesuffix("\n"), flush=True)
+    try:
+        print(text.removesuffix("\n"), flush=True)
+    except BrokenPipeError:  # nobody reads on: that changes no verdict
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 # --- commands ---------------------------------------------------------------------------------------
@@ -187,22 +191,26 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     An image named with its registry (ghcr.io/USER/NAME:TAG) is looked up there, anything else in the local engine.
     """
     from .options import Options
-    from .session import grade
+    from .session import graded, look
     from .submission import submission_of
     from .warm import Warm
 
     i18n.use(lang)
     submission = submission_of(target)
-    asked = assignment.load(assignment_file)
     options = Options(local, credentials, keep, _pairs(build_args), lang, runtime)
+    looked = look(submission, options)  # the engine does, while the assignment is read
+    asked = assignment.load(assignment_file)
     own = warm or Warm()
     try:
-        with _live() as told:
-            result = grade(submission, asked, options, own, _meanwhile(reports, told), timeout)
+        with contextlib.ExitStack() as stack:
+            with _live() as told:
+                meanwhile = _meanwhile(reports, told)
+                its = graded(submission, asked, options, own, meanwhile, timeout, left=_warn, looked=looked)
+                result = stack.enter_context(its)
+            _write(reports, [result])  # while it is cleaned up
     finally:
         if own is not warm:
             own.close()
-    _write(reports, [result])
     if reports and all(path for _form, path in reports):
         click.echo(f"{submission.id}: {result.verdict}", err=True)
     return EXIT[result.verdict]
@@ -211,7 +219,7 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         if "=" not in argument:
-            raise Misuse(f"--build-arg {argument}: not NAME=VALUE")
+            raise Misuse(_("--build-arg {argument}: not NAME=VALUE").format(argument=argument))
     return dict(a.partition("=")[::2] for a in arguments)
 
 
@@ -232,8 +240,6 @@ def _meanwhile(
 
 def _live() -> Any:
     """A line on standard error that says what is being done, on a terminal."""
-    import contextlib
-
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         return contextlib.nullcontext(lambda _text: None)
     from .report.live import live
@@ -399,7 +405,7 @@ def explain(check_id: str, assignment_file: Path, lang: str) -> int:
     known = {**assignment.catalogue(), **(assignment.catalogue(asked.extra) if asked.extra else {})}
     if not found and check_id not in known:
         ids = dict.fromkeys([*(c.id for c in asked.checks), *known])
-        raise Misuse(f"unknown check {check_id!r}; one of {', '.join(ids)}")
+        raise Misuse(_("unknown check {id!r}; one of {ids}").format(id=check_id, ids=", ".join(ids)))
     found = found or assignment.Check(check_id, "advice")
     text = page(found, lang) or known.get(check_id) or titles(asked)[check_id]
     _print(f"{check_id} ({found.level}, {found.points:g})\n\n{text}")

@@ -6,22 +6,22 @@ import contextlib
 import ipaddress
 import os
 import re
-import tarfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import docker
 import requests
 
+from .assignment import Run
 from .i18n import _
 from .model import Trouble
+from .options import Held
 from .text import one_line
 
 
@@ -40,8 +40,10 @@ def engine_trouble(doing: str) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class Process:
+PROC = Path("/proc")
+
+
+class Process(NamedTuple):
     """One process of a container, as the engine's host sees it.
 
     `uids` are its real, effective and saved user ids: it may become any of them. `caught` and `blocked` are its
@@ -56,8 +58,7 @@ class Process:
     blocked: int | None = None
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(NamedTuple):
     """One run of the image's health check. Times are the engine's clock, in seconds."""
 
     start: float
@@ -66,20 +67,17 @@ class Probe:
     output: str
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """A container's state. `health` is None without a health check; `probes` are the last five."""
 
     running: bool
     exit_code: int
     oom: bool
-    pid: int
     health: str | None
     probes: tuple[Probe, ...]
 
 
-@dataclass(frozen=True)
-class Listener:
+class Listener(NamedTuple):
     """A listening TCP socket inside the container."""
 
     address: str
@@ -90,22 +88,72 @@ class Listener:
         return self.address.startswith("127.") or self.address == "::1"
 
 
+def left_out(got: Mapping[str, Any], limits: Run, network: str, runtime: str | None) -> list[str]:
+    """What the engine has left out of a container's HostConfig, as `got`: where the kernel lacks a controller, Docker
+    says so in a warning, and goes on without (moby daemon/daemon_unix.go, verifyPlatformContainerResources)."""
+    wanted = {
+        "Memory": limits.memory,
+        "PidsLimit": limits.processes,
+        "NanoCpus": int(limits.cpus * 1e9),
+        "SecurityOpt": ["no-new-privileges"],
+        "CapDrop": ["NET_RAW"],
+        "NetworkMode": network,
+        "Runtime": runtime,
+    }
+    kept = {**got, "CapDrop": [str(c).removeprefix("CAP_") for c in got.get("CapDrop") or ()]}
+    left = [name for name, value in wanted.items() if value and kept.get(name) != value]
+    hosts = [b.get("HostIp") for bound in (got.get("PortBindings") or {}).values() for b in bound or ()]
+    if hosts != ([] if network.startswith("container:") else ["127.0.0.1"]):
+        left.append("PortBindings")
+    swaps = got.get("MemorySwap") != limits.memory and got.get("MemorySwappiness") != 0
+    return [*left, "MemorySwap"] if swaps and "Memory" not in left and _has_swap() else left
+
+
+def _has_swap() -> bool:
+    """Whether this machine has memory beyond its memory; where it does not tell, it is taken to have none."""
+    with contextlib.suppress(OSError):
+        return len(Path("/proc/swaps").read_text("utf-8", "replace").splitlines()) > 1
+    return False
+
+
 class App:
     """A running submission, looked at from outside. Every method raises Trouble where the engine fails."""
 
-    def __init__(self, api: Any, container: str, port: int, news: threading.Event) -> None:
-        """`news` is set when the engine tells that the container's health has changed, or that it has ended."""
-        self._api, self.id, self.port, self._news = api, container, port, news
+    def __init__(
+        self,
+        api: Any,
+        container: str,
+        port: int,
+        news: threading.Event,
+        held: Held | None = None,
+        engine_lists: bool = True,
+    ) -> None:
+        """`news` is set when the engine tells that the container's health has changed, or that it has ended. `held`:
+        whose network it has joined; `engine_lists`: whether the engine itself lists processes."""
+        self._api, self.id, self.port, self._news, self._held = api, container, port, news, held
+        self.engine_lists = engine_lists
 
     @cached_property
     def address(self) -> tuple[str, int] | None:
         """Where the port is published, from here; None where the container was gone before it was."""
-        with engine_trouble(_("looking for the published port")):
-            ports = self._api.inspect_container(self.id)["NetworkSettings"]["Ports"]
-        published = (ports or {}).get(f"{self.port}/tcp")
+        if self._held:
+            return ("127.0.0.1", self._held.port) if self.pid else None
+        published = (self._started["NetworkSettings"]["Ports"] or {}).get(f"{self.port}/tcp")
         if not published:
             return None
         return "127.0.0.1", int(published[0]["HostPort"])
+
+    @cached_property
+    def pid(self) -> int:
+        """Its PID 1, as the engine's host counts; 0 where the container was gone before it was looked at."""
+        return int(self._started["State"].get("Pid") or 0)
+
+    @cached_property
+    def _started(self) -> dict[str, Any]:
+        """What the engine said of it first: nothing starts it again."""
+        with engine_trouble(_("looking at the container")):
+            found: dict[str, Any] = self._api.inspect_container(self.id)
+            return found
 
     def state(self) -> State:
         with engine_trouble(_("looking at the container")):
@@ -116,7 +164,6 @@ class App:
             running=bool(state.get("Running")),
             exit_code=int(state.get("ExitCode", 0)),
             oom=bool(state.get("OOMKilled")),
-            pid=int(state.get("Pid", 0)),
             health=None if status in (None, "", "none") else status,
             probes=tuple(map(_probe, health.get("Log") or ())),
         )
@@ -145,6 +192,8 @@ class App:
     def processes(self) -> list[Process]:
         """All processes, seen by the engine's host: nothing inside takes part. Trouble where they are others: a runtime
         with a kernel of its own (gVisor) counts from 1 again, and the engine lists the host's of these numbers."""
+        if not self.engine_lists:  # Podman has the image's own ps do it
+            return self._of_its_control_group()
         with engine_trouble(_("listing processes")):
             try:
                 top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,caught,blocked,args")
@@ -152,13 +201,29 @@ class App:
                 top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,args")
         titles = [t.upper() for t in top["Titles"]]
         found = [_process(dict(zip(titles, row, strict=False))) for row in top["Processes"] or ()]
-        first, pids = self.state().pid, {p.pid for p in found}
-        if first not in pids or 1 in pids - {first}:
+        pids = {p.pid for p in found}
+        if self.pid not in pids or 1 in pids - {self.pid}:
             raise Trouble(
                 _(
                     "The engine cannot list the processes of this container: its runtime hides them, as gVisor does."
                 ),
                 _("Grade it with the engine's own runtime (without --runtime)."),
+            )
+        return found
+
+    def _of_its_control_group(self) -> list[Process]:
+        """All processes, as this machine's kernel tells them. Trouble where the engine's is another one."""
+        found = []
+        for proc in PROC.glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                if self.id in (proc / "cgroup").read_text("ascii", "replace"):
+                    found.append(_process_of(proc))
+        if self.pid not in {p.pid for p in found}:
+            raise Trouble(
+                _(
+                    "This engine does not list the processes of a container, and they are not on this machine."
+                ),
+                _("Grade it with Docker."),
             )
         return found
 
@@ -223,10 +288,25 @@ class App:
 
     def _tables_from_the_host(self) -> str | None:
         """The kernel's socket tables of the container, where the engine's host is this one."""
-        proc = Path(f"/proc/{self.state().pid}")
-        if self.id not in (proc / "cgroup").read_text() or self._hidden:
-            return None
-        return "".join((proc / "net" / name).read_text() for name in ("tcp", "tcp6"))
+        net = self._net
+        return None if net is None else "".join((net / name).read_text() for name in ("tcp", "tcp6"))
+
+    @cached_property
+    def _net(self) -> Path | None:
+        """What the kernel tells of its network, where the engine's host is this one."""
+        proc = Path(f"/proc/{self.pid}")
+        return None if self.id not in (proc / "cgroup").read_text() or self._hidden else proc / "net"
+
+    def traces(self) -> tuple[object, object] | None:
+        """What others who join its network would meet of those before them: how many sockets there are, those that wait
+        included, and the files that they share with it. None where these cannot be seen from here."""
+        with contextlib.suppress(OSError):
+            files = [_whole(self._started[f"{name}Path"]) for name in ("Hosts", "Hostname", "ResolvConf")]
+            if (net := self._net) is not None:
+                # Their tables would take milliseconds: the kernel goes through those of all namespaces for them.
+                counts = "".join((net / name).read_text() for name in ("sockstat", "sockstat6"))
+                return re.findall(r"^(?:TCP|UDP)6?: inuse \d+|(?<= )tw \d+", counts, re.MULTILINE), files
+        return None
 
     def _tables_from_inside(self) -> str | None:
         code, output = self.exec(["cat", "/proc/net/tcp", "/proc/net/tcp6"])
@@ -235,6 +315,8 @@ class App:
     def size_of(self, path: str) -> int:
         """Bytes of the files at or below `path` in the container's file system, as many as can be seen in two seconds;
         0 where there is nothing."""
+        import tarfile
+
         until = time.monotonic() + 2
         with engine_trouble(_("looking into the image")):
             try:
@@ -249,7 +331,7 @@ class App:
     def root_uid(self) -> int:
         """The host's uid of the container's root: 0, but for engines that remap users."""
         with contextlib.suppress(OSError, ValueError, IndexError):
-            proc = Path(f"/proc/{self.state().pid}")
+            proc = Path(f"/proc/{self.pid}")
             if self.id in (proc / "cgroup").read_text():
                 inside, outside, _count = (proc / "uid_map").read_text().split()[:3]
                 if inside == outside == "0":
@@ -274,6 +356,18 @@ class Stream:
             self._rest += chunk
         data, self._rest = bytes(self._rest[:size]), self._rest[size:]
         return data
+
+
+def _whole(path: str) -> tuple[object, ...]:
+    """A small file, as it is: who may read it, and what."""
+    with Path(path).open("rb") as file:
+        its, text = os.fstat(file.fileno()), file.read(1 << 16)
+        names = {*os.listxattr(file.fileno())} - {
+            "security.selinux"
+        }  # which the engine sets for who comes next
+        more = {name: os.getxattr(file.fileno(), name) for name in names}  # an ACL
+    much = its.st_blocks > 256  # also beyond its end
+    return its.st_ino, its.st_mode, its.st_uid, its.st_gid, its.st_size, much, text, more
 
 
 def _bytes_below(folder: str) -> int:
@@ -309,6 +403,22 @@ def _process(row: Mapping[str, str]) -> Process:
     command = row.get("COMMAND") or row.get("CMD") or ""
     uids = frozenset(int(row[title]) for title in ("RUID", "EUID", "SUID"))
     return Process(int(row["PID"]), int(row["PPID"]), uids, command, **masks)
+
+
+def _process_of(proc: Path) -> Process:
+    """As proc(5) has it. What has no arguments any more still has a name."""
+    told = dict(
+        line.partition(":\t")[::2] for line in (proc / "status").read_text("utf-8", "replace").splitlines()
+    )
+    command = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    return Process(
+        int(proc.name),
+        int(told["PPid"]),
+        frozenset(map(int, told["Uid"].split()[:3])),
+        command or told["Name"],
+        int(told["SigCgt"], 16),
+        int(told["SigBlk"], 16),
+    )
 
 
 def _listening(tables: str) -> list[Listener]:

@@ -90,14 +90,14 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     names neither the image's own program nor its user speaks of the engine's."""
     argv = [*(facts.config.get("Entrypoint") or ()), *(facts.config.get("Cmd") or ())]
     command = shlex.join(map(str, argv))
-    if re.search(r"no command specified", said, re.IGNORECASE):
+    if re.search(r"no command (?:specified|or entrypoint provided)", said, re.IGNORECASE):
         return (
             _("The image has neither CMD nor ENTRYPOINT: there is nothing to start."),
             _(
                 'End the Dockerfile with the command that starts the application, e.g. CMD ["python", "app.py"].'
             ),
         )
-    if found := re.search(r"unable to find (user|group) (.+?): no matching entries", said):
+    if found := re.search(r"unable to find (user|group) (.+?): no matching entries", said, re.DOTALL):
         return (
             _("USER names {name}, which does not exist in the image.").format(name=quoted(found[2], 60)),
             _("Create the user before USER, e.g. RUN useradd --create-home {name}.").format(
@@ -124,16 +124,22 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     if not argv:
         return None
     program = str(argv[0])
-    names = "|".join(
-        map(re.escape, (json.dumps(program, ensure_ascii=False), program))
-    )  # as Go quotes it, or bare
+    # Bare, or as Go quotes it: what cannot be printed is spelled out.
+    name = "".join(
+        re.escape(c) if c.isprintable() and c not in '"\\' else rf"(?:{re.escape(c)}|{_SPELLED})"
+        for c in program
+    )
     found = re.search(
-        rf"(?:exec:?|failed to load|(?P<path>error finding executable)) (?:{names})(?(path) in PATH .*?): (.*)",
+        rf'(?:exec:?|failed to load|(?P<path>error finding executable)) "?{name}"?(?(path) in PATH .*?): (.*)',
         said,
+        re.DOTALL,
     )
     if not found:
         return None
     return _why_not_executed("executable file not found" if found["path"] else found[2], command, program)
+
+
+_SPELLED = r"(?:\\(?:[abfnrtv\"\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}))+"  # as Go's strconv.Quote does
 
 
 def _why_not_executed(reason: str, command: str, program: str) -> Finding | None:
@@ -521,6 +527,10 @@ def must_ask(test: Sequence[str], port: int) -> bool:
     if program == "busybox" and len(words) > 1:
         program, words = words[1], words[1:]
     if program in ("curl", "wget"):
+        if any(
+            re.match(r"-[A-Za-z]*[VhM]|--(?:ver|h|man)", w) for w in words[1:]
+        ):  # tells of itself, and asks nobody
+            return False
         urls = [u for w in words[1:] if not w.startswith("-") and (u := _url(f"curl {w}"))]
         return len(urls) == 1 and _is_app(urls[0], port)
     if re.fullmatch(r"python[\d.]*", program) and len(words) == 3 and words[1] == "-c":
@@ -554,8 +564,21 @@ def _python_must_ask(code: str, port: int) -> bool:
     )
 
 
-def how_to_leave_root(user: str) -> str:
-    """`user` is the image's USER."""
+def how_to_leave_root(user: str, own: Sequence[Step]) -> str:
+    """`user` is the image's USER, `own` its own steps."""
+    hint = _how_to_leave_root(user)
+    if any(map(_INTO_ROOTS_HOME.search, (" ".join(step.instruction.split()) for step in own))):
+        hint += " " + _(
+            "What is installed into root's own home, no other user can read: install it where all can"
+            " (without --user), or copy it to /usr/local."
+        )
+    return hint
+
+
+_INTO_ROOTS_HOME = re.compile(r'^(?:COPY|ADD) .*[ "]/root(?:/[^ "]*)?[" \]]*$|pip3? install .*--user\b')
+
+
+def _how_to_leave_root(user: str) -> str:
     if not user:
         return _(
             "The image has no USER, so root runs it: RUN useradd --create-home appuser, then"

@@ -231,9 +231,7 @@ def _trial(engine: Engine, asked: assignment.Assignment) -> Finding:
         if "error" in str(made):
             raise Trouble(one_line(str(made)))
         network = engine.network("isolated")
-        engine.run(
-            f"{REPOSITORY}:{engine.session}", asked.port, asked.run, network=lambda: network, cadence=None
-        )
+        engine.run(f"{REPOSITORY}:{engine.session}", asked.port, asked.run, network=network, cadence=None)
     except Refusal as refusal:
         said = str(refusal)
     except Trouble as trouble:

@@ -6,13 +6,14 @@ What it starts carries the session's label, so that `sweep` finds it again whate
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -26,9 +27,10 @@ from docker.types import LogConfig
 from . import ahead, assignment, model
 from .ahead import LABEL
 from .background import begun
-from .container import App, engine_trouble
+from .container import App, engine_trouble, left_out
 from .i18n import _
 from .model import Trouble
+from .options import Held
 from .text import one_line
 
 # Its reaper's image is on Docker Hub, and mounts the engine's socket; we sweep ourselves.
@@ -40,6 +42,7 @@ OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
 STALL_S = 60  # without another
 RESERVE = 1_000_000_000  # bytes, which no pull may take
+NETWORKS = 16  # are tried, until one's addresses are free
 PAUSE_S = 60  # at most, however long a registry asks us to wait
 
 
@@ -52,10 +55,11 @@ class BadImage(Exception):
 
 
 # What only an image's verified content does, and no registry, proxy, disk or memory of ours: where it is not sure, the
-# trouble is ours (moby distribution/pull_v2.go, pkg/archive; containerd core/unpack/unpacker.go).
+# trouble is ours (moby distribution/pull_v2.go, pkg/archive; containerd core/unpack/unpacker.go; containers/image
+# storage/storage_dest.go).
 _BAD = re.compile(
     r"^(?!.*HTTP).*(?:cannot unmarshal|layers from manifest don't match|unsupported media type|max depth exceeded"
-    r"|wrong diff id calculated|number of layers and diffIDs don't match)"
+    r"|wrong diff id calculated|number of layers and diffIDs don't match|does not match config's DiffID)"
     r"|(?:failed to register layer|Error processing tar file|failed to extract layer)(?!.*signal)"
     r".*(?:unexpected EOF|invalid (?:tar )?header)",
     re.IGNORECASE,
@@ -70,7 +74,8 @@ class Engine:
 
     def __init__(self, session: str, asked: socket.socket | None = None) -> None:
         self._asked = asked
-        self.session, self._news, self._line_is_dead = session, threading.Event(), threading.Event()
+        self.session, self._news = session, threading.Event()
+        self._line_is_open, self._line_is_dead = threading.Event(), threading.Event()
         try:
             _choose_host()
             # /_ping tells both versions at once; /version, docker-py's own way, starts programs to find out.
@@ -87,7 +92,11 @@ class Engine:
                 raise OSError(
                     0, _("it is on {host}, and submissions cannot be reached there").format(host=away)
                 )
-            self.api.trust_env = not self.api.base_url.startswith("http+docker")  # no proxy on a socket
+            if self.api.base_url.startswith(
+                "http+docker"
+            ):  # on a socket there is no proxy, and no certificate
+                self.api.trust_env = False
+                self.api.merge_environment_settings = _as_it_is  # type: ignore[method-assign, assignment]
         except (docker.errors.DockerException, requests.RequestException, OSError, KeyError) as error:
             raise Trouble(
                 _("No container engine answers at {where}: {error}").format(
@@ -114,7 +123,7 @@ class Engine:
         """The engine's description of a local image; None where it has none."""
         with engine_trouble(_("looking at an image")):
             try:
-                found: dict[str, Any] = self.api.inspect_image(image)
+                found: dict[str, Any] = answer(lambda: self.api.inspect_image(image))
             except docker.errors.ImageNotFound:
                 return None
             return found
@@ -123,7 +132,7 @@ class Engine:
         """The image's history, newest first, each with CreatedBy and Size (unpacked bytes); none where it
         has none to tell."""
         with engine_trouble(_("reading an image's history")):
-            entries: list[dict[str, Any]] | None = self.api.history(image)
+            entries: list[dict[str, Any]] | None = answer(lambda: self.api.history(image))
             return entries or []
 
     def pull(
@@ -150,9 +159,13 @@ class Engine:
             last = self._pull_once(reference, platform, seconds, auth) if new else ""
             if not last and (image := self._claim_good(reference, new)):
                 self._unmark()
+                if self.info.name == "libpod":
+                    self._make_sure(image)
                 return image
             if not re.search(
-                r"^$|toomanyrequests|time(d )?out|EOF|reset|unavailable|50[0-9]", last, re.IGNORECASE
+                r"^$|toomanyrequests|time(d )?out|EOF|reset|unavailable|\b50[0-9]\b(?! s\b)",
+                last,
+                re.IGNORECASE,
             ):
                 break
         if _BAD.search(last):
@@ -161,6 +174,22 @@ class Engine:
             _("The image could not be pulled: {error}").format(error=one_line(last)),
             _("This is not the submission's fault: grade it again later."),
         )
+
+    def _make_sure(self, image: str) -> None:
+        """Trouble unless an image's layers are those that its config names: no other image passes with Docker, and with
+        Podman 4 any does. It calls a layer after its content and the one below (containers/image, storage_dest.go)."""
+        found, name = self.inspect(image) or {}, ""
+        for diff_id in (found.get("RootFS") or {}).get("Layers") or ():
+            digest = str(diff_id).partition(":")[2]
+            name = hashlib.sha256(f"{name}+{digest}".encode()).hexdigest() if name else digest
+        highest = str(((found.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir"))
+        if not highest.endswith(f"/{name}/diff"):
+            raise Trouble(
+                _(
+                    "Podman does not make sure that an image's layers are those of its config, and these may not be."
+                ),
+                _("Grade it with Docker."),
+            )
 
     def _mark(self, reference: str) -> None:
         """Leave word on the engine, in an empty volume, of what is pulled for this session: until the image bears the
@@ -171,9 +200,13 @@ class Engine:
             self.api.create_volume(f"grader-{self.session}", labels={LABEL: self.session, PULLS: reference})
         self._marked = reference
 
-    def _unmark(self) -> None:
+    def _unmark(self, gone: bool = False) -> None:
+        """The image bears the session's name; or it is to be `gone`."""
         if self._marked:
             with engine_trouble(_("removing a volume")):
+                if gone:
+                    with contextlib.suppress(docker.errors.NotFound):
+                        self.api.remove_image(self._marked)
                 self.api.remove_volume(f"grader-{self.session}")
             self._marked = None
 
@@ -253,17 +286,35 @@ class Engine:
 
     def own(self, image: str) -> None:
         """Have an image that this session brought go with it; the last session that bears it removes it."""
+        self._image = image
         with engine_trouble(_("naming an image")):
             self.api.tag(image, REPOSITORY, self.session)
 
-    def disown(self, keep: bool = False, session: str | None = None) -> None:
-        """Take the session's name (this one's, unless given) off its image, and with the last name the image.
-        `keep`: the image was there before, without any name; while it runs, the engine takes off the name alone."""
+    def disown(self, session: str | None = None, image: str | None = None) -> None:
+        """Take the session's name (this one's, unless given) off its `image`, and with the last name the image."""
         name = f"{REPOSITORY}:{session}" if session else self.tag
         with engine_trouble(_("removing an image")), contextlib.suppress(docker.errors.NotFound):
-            self.api.remove_image(name, force=keep)
+            _forget(self.api, name, image or self._image)
 
-    keeps = False  # the image built was there before, without a name
+    def built(self, image: str, nameless: Container[str]) -> None:
+        """`image` bears this session's name now; it was there before without any, if it is among those."""
+        self._image, self._keeps = image, image in nameless
+
+    _image: str | None = None
+    _keeps = False
+
+    def _leave_nameless(self) -> None:
+        """Take the session's name off an image that was there before without one: from one that another is made of,
+        the engine takes the name alone."""
+        holder = self.api.create_container(self._image, ["-"], labels={LABEL: self.session})["Id"]
+        try:
+            child = self.api.commit(holder)["Id"]
+        finally:
+            self.api.remove_container(holder)
+        try:
+            self.api.remove_image(self.tag, force=True)
+        finally:
+            self.api.remove_image(child, noprune=True)
 
     # --- containers ---
 
@@ -271,24 +322,59 @@ class Engine:
         """The network to run on: `isolated` makes one of the session's own that no packet leaves."""
         if kind != "isolated":
             return kind
-        wanted = ahead.network(self.session)
-        if not self._made_ahead():
-            with engine_trouble(_("making a network without a way out")):
-                self.api.create_network(
-                    wanted["Name"], wanted["Driver"], wanted["Options"], labels=wanted["Labels"]
-                )
-        self._network = str(wanted["Name"])
+        self._network = self.network_name
+        ahead_made = self._made_ahead()
         with engine_trouble(_("making a network without a way out")):
-            got = self.api.inspect_network(self._network).get("Options") or {}
-        left_out = wanted["Options"].keys() - got.keys()
-        if left_out:  # Podman takes what it does not know, and forgets it
+            if ahead_made and self.is_doubled():
+                self.api.remove_network(self._network)
+                ahead_made = False
+            if not ahead_made:
+                self._make_network()
+            left_out = () if ahead_made and self.info.name == "docker" else self._left_out()
+        if left_out:
             raise Trouble(
                 _("This engine makes no network without a way out: it leaves out {options}.").format(
-                    options=", ".join(sorted(left_out))
+                    options=", ".join(left_out)
                 ),
                 _("Grade it with Docker."),
             )
         return self._network
+
+    @property
+    def network_name(self) -> str:
+        """What the session's own network is called."""
+        return str(ahead.network(self.session)["Name"])
+
+    def _make_network(self) -> None:
+        """Make the session's network, with addresses that no other one has."""
+        for attempt in range(1, NETWORKS + 1):
+            wanted = ahead.network(self.session, attempt)
+            name, driver, options, ipam = (wanted[key] for key in ("Name", "Driver", "Options", "IPAM"))
+            try:
+                self.api.create_network(name, driver, options, ipam, labels=wanted["Labels"])
+            except docker.errors.APIError as error:
+                if attempt == NETWORKS or "overlaps" not in str(error.explanation):
+                    raise
+            else:
+                if not self.is_doubled():
+                    return
+                self.api.remove_network(name)
+        raise Trouble(_("No network could be made whose addresses no other one has."))
+
+    def is_doubled(self) -> bool:
+        """Whether another engine's network has the addresses of the session's: what is sent there may go astray."""
+        doubled = ahead.doubled()
+        if not doubled:
+            return False
+        with engine_trouble(_("looking at a network")):
+            return _pool(self.api.inspect_network(self._network)).get("Subnet") in doubled
+
+    def _left_out(self) -> Sequence[str]:
+        """Which of its options the network lacks: Podman takes what it does not know, and forgets it."""
+        made = self.api.inspect_network(self._network)
+        got = {*(made.get("Options") or {}), *(_pool(made).get("AuxiliaryAddresses") or {})}
+        wanted = {*ahead.network(self.session)["Options"], ahead.NOWHERE}
+        return sorted(wanted - got) + (["EnableIPv6=false"] if made.get("EnableIPv6") else [])
 
     def _made_ahead(self) -> bool:
         asked, self._asked = self._asked, None
@@ -302,87 +388,146 @@ class Engine:
         port: int,
         limits: assignment.Run,
         *,
-        network: Callable[[], str],
+        network: str,
+        held: Held | None = None,
+        ready: Callable[[], None] = lambda: None,
         cadence: float | None,
         runtime: str | None = None,
+        sysctls: Mapping[str, str] | None = None,
     ) -> App:
-        """Start `image` within `limits`, its `port` published on 127.0.0.1 alone. `cadence`, in seconds, is that of
-        the image's own health check: interval and start period given, test, timeout and retries left to it
-        (moby daemon/commit.go fills each zero field from the image). Raises Refusal."""
+        """Start `image` within `limits`, its `port` published on 127.0.0.1 alone; or on the network that is `held`,
+        where it is. `cadence`, in seconds, is that of the image's own health check: interval and start period given,
+        test, timeout and retries left to it (moby daemon/commit.go fills each zero field from the image). `ready` is
+        called once the container is made, and has it start. Raises Refusal."""
         from testcontainers.core.container import DockerContainer
-        from testcontainers.core.exceptions import ContainerStartException
 
-        container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
-        container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
-        fast = {"interval": int((cadence or 0) * 1e9), "start_period": 1_000_000}
-        container.with_kwargs(
-            labels={LABEL: self.session},
-            mem_limit=limits.memory,
-            memswap_limit=limits.memory,
-            pids_limit=limits.processes,
-            nano_cpus=int(limits.cpus * 1e9),
-            security_opt=["no-new-privileges"],
-            cap_drop=["NET_RAW"],  # or it could speak in its neighbours' names
-            log_config=LogConfig(type="json-file", config={"max-size": str(limits.log), "max-file": "1"}),
-            network=network(),
-            **({"healthcheck": fast} if cadence else {}),
-            **({"runtime": runtime} if runtime else {}),
-        )
         if runtime and self.info.name == "libpod":
             raise Trouble(
                 _("Podman's Docker API does not take --runtime: it would run without it."),
                 _("Grade it with Docker."),
             )
         self._hold_the_line()
+        self._held, network = held, f"container:{held.container}" if held else network
+        container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
+        if not held:
+            container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
+        fast = {"interval": int((cadence or 0) * 1e9), "start_period": 1_000_000}
+        container.with_kwargs(
+            labels={LABEL: self.session},
+            mem_limit=limits.memory,
+            memswap_limit=limits.memory,
+            mem_swappiness=0,  # the same, where the kernel counts no swap (its cgroup-v1/memory.rst, 5.3)
+            pids_limit=limits.processes,
+            nano_cpus=int(limits.cpus * 1e9),
+            security_opt=["no-new-privileges"],
+            cap_drop=["NET_RAW"],  # or it could speak in its neighbours' names
+            # Docker keeps the file before the one that it writes to as well, whatever it is told of their number.
+            log_config=LogConfig(
+                type="json-file", config={"max-size": str((limits.log + 1) // 2), "max-file": "1"}
+            ),
+            sysctls=sysctls,
+            network=None,  # or testcontainers would look for one that it may itself be on
+            network_mode=network,
+            # Or the engine would ask for it, where the host's resolver is on a loopback that it cannot share.
+            **({"dns": ["127.0.0.1"]} if limits.network == "isolated" and not held else {}),
+            **({"healthcheck": fast} if cadence else {}),
+            **({"runtime": runtime} if runtime else {}),
+        )
+        client: Any = container.get_docker_client()
+        client.client = self.client  # on the connections that there are
+        create, start = client.create, client.start
+        client.create = lambda *told, **more: answer(lambda: create(*told, **more))
+
+        def start_when_ready(made: Any) -> None:
+            self._container = made.id
+            if unset := left_out(self._host_config(made), limits, network, runtime):
+                raise Trouble(
+                    _("This engine does not set the limits it is asked for: {limits}.").format(
+                        limits=", ".join(unset)
+                    ),
+                    _(
+                        "`docker info` says why, at its end: often a cgroup controller that the kernel was started"
+                        " without."
+                    ),
+                )
+            ready()
+            self._line_is_open.wait(STALL_S)
+            start(made)
+
+        client.start = start_when_ready
         with engine_trouble(_("starting the container")):
             try:
                 container.start()
+                if (
+                    self._container != container.get_container_id()
+                ):  # another testcontainers starts it otherwise
+                    self._container = container.get_container_id()
+                    raise Trouble(_("testcontainers started a container that had not been looked at."))
             except docker.errors.APIError as error:
                 said = str(error.explanation or error)
                 if fewer := re.search(r"only (\d+) CPUs available", said):
-                    limits = replace(limits, cpus=float(fewer[1]))
-                    return self.run(image, port, limits, network=network, cadence=cadence, runtime=runtime)
+                    fitting = replace(limits, cpus=float(fewer[1]))
+                    return self.run(
+                        image, port, fitting, network=network, held=held, ready=ready, cadence=cadence,
+                        runtime=runtime, sysctls=sysctls,
+                    )  # fmt: skip
                 raise Refusal(said) from error
-            finally:
-                with contextlib.suppress(ContainerStartException):  # made, and perhaps not started
-                    self._container = container.get_container_id()
         if self._abandoned:
             raise Trouble("abandoned")
-        if self.keeps:
-            self.disown(keep=True)
-        return App(self.api, container.get_container_id(), port, self._news)
+        lists = self.info.name != "libpod"
+        return App(self.api, container.get_container_id(), port, self._news, held, engine_lists=lists)
 
     _container: str | None = None
+    _held: Held | None = None
+
+    def _host_config(self, made: Any) -> dict[str, Any]:
+        """What a container is to be held to. Podman 5 does not call NET_RAW dropped, which it gives nobody; in
+        its own API it tells what is left."""
+        got: dict[str, Any] = made.attrs["HostConfig"]
+        if self.info.name != "libpod":
+            return got
+        own = self.api.get(f"{self.api.base_url}/v4.0.0/libpod/containers/{made.id}/json").json()
+        left = own.get("BoundingCaps") or ["CAP_NET_RAW"]
+        return {**got, "CapDrop": [] if "CAP_NET_RAW" in left else ["NET_RAW"]}
 
     def _hold_the_line(self) -> None:
-        """Keep a connection to the engine open while the submission runs, on which it tells of health and death. It
-        ends with the engine alone."""
+        """Open a connection to the engine, on which it tells of health and death while the submission runs. It ends
+        with the engine alone."""
 
         def listen() -> None:
             wanted = {"label": f"{LABEL}={self.session}", "event": ["die", "health_status"]}
-            with contextlib.suppress(docker.errors.DockerException, requests.RequestException, OSError):
-                events = self.api.events(filters=wanted)
-                with contextlib.suppress(requests.RequestException, OSError):
-                    for _event in events:
-                        self._news.set()
-                self._line_is_dead.set()
+            with contextlib.suppress(Exception):  # whatever ends it: it has ended
+                self._line = self.api.events(filters=wanted)
+                self._line_is_open.set()
+                for _event in self._line:
+                    self._news.set()
+            self._line_is_dead.set()
+            self._line_is_open.set()
 
         if not self._listening:
             self._listening = True
             threading.Thread(target=listen, daemon=True).start()
 
     _listening = False
+    _line: Any = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended since it started what the session runs; it may be there again."""
+        return self._line_is_dead.is_set()
 
     def restarted(self) -> bool:
-        """Whether the engine has ended since it started the submission, or is about to: its containers go with it or
-        lose their ports, and what is seen of them then is no fault of theirs."""
-        if not self._listening or self._line_is_dead.is_set():
+        """Whether the engine has ended since it started the submission, or is about to, or who holds the network has: a
+        container goes with it or loses its port, and what is seen of it then is no fault of its own."""
+        if not self._listening or self.has_ended:
             return self._listening
         try:  # one that shuts down takes no new connection
             docker.from_env(version=self.api.api_version, timeout=GREETING_S).api.ping()
+            if self._held and not self.api.inspect_container(self._held.container)["State"]["Running"]:
+                return True
         except (docker.errors.DockerException, requests.RequestException, OSError):
             return True
-        return self._line_is_dead.is_set()
+        return self.has_ended
 
     # --- the end ---
 
@@ -404,22 +549,29 @@ class Engine:
     def close(self, hold: bool = False) -> None:
         """Remove what this session made, but for its image if that is to `hold`; nothing that was there before.
         Raises Trouble."""
-        with engine_trouble(_("cleaning up")):
+        with engine_trouble(_("cleaning up")), contextlib.ExitStack() as stack:
+            # The last first, and each of them, whatever becomes of another.
+            stack.callback(self.client.close)
+            stack.callback(self._hang_up)
+            stack.callback(self._end_network)
+            if not hold:
+                stack.callback(self._leave_nameless if self._keeps else self.disown)
+            stack.callback(self._unmark, gone=True)
             if self._container:
                 with contextlib.suppress(docker.errors.NotFound):
                     self.api.remove_container(self._container, force=True, v=True)
-            if self._released:
-                self._released.result()
-            if self._made_ahead():  # and nobody came to need it
-                self._network = str(ahead.network(self.session)["Name"])
-            self._remove_network()
-            if not (self.keeps or hold):
-                self.disown()
-            if self._marked:
-                with contextlib.suppress(docker.errors.NotFound):
-                    self.api.remove_image(self._marked)
-                self._unmark()
-        self.client.close()
+
+    def _hang_up(self) -> None:
+        if self._line:
+            with contextlib.suppress(Exception):  # it has ended
+                self._line.close()
+
+    def _end_network(self) -> None:
+        if self._released:
+            self._released.result()
+        if self._made_ahead():  # and nobody came to need it
+            self._network = self.network_name
+        self._remove_network()
 
     def _remove_network(self) -> None:
         if self._network:
@@ -429,6 +581,17 @@ class Engine:
                         self.api.disconnect_container_from_network(self._container, self._network, force=True)
                 self.api.remove_network(self._network)
             self._network = None
+
+
+def _pool(network: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The addresses of a network, as the engine describes it."""
+    pools: Sequence[Mapping[str, Any]] = (network.get("IPAM") or {}).get("Config") or ({},)
+    return pools[0]
+
+
+def _as_it_is(_url: str, _proxies: object, stream: bool, *_of_tls: object) -> dict[str, Any]:
+    """What requests would find out anew for each request, as long as it takes for all the rest of it."""
+    return {"proxies": {}, "stream": bool(stream), "verify": None, "cert": None}
 
 
 def _cause(error: BaseException) -> str:
@@ -478,12 +641,22 @@ def _choose_host() -> None:
 
 
 def _images(api: Any, **filters: object) -> list[dict[str, Any]]:
-    """The images of that kind, asked for again where one of them went meanwhile: then the containerd store says 404."""
+    """The images of that kind. Where one of them goes meanwhile, the containerd store says 404."""
+    return list(answer(lambda: api.images(filters=filters), docker.errors.NotFound))
+
+
+def answer(ask: Callable[[], Any], *passing: type[Exception]) -> Any:
+    """What the engine answers, asked again after errors that are `passing`, and where Podman stumbles over another
+    image that has just gone: it looks at all of them for an image's parent."""
     for _attempt in range(20):
-        with contextlib.suppress(docker.errors.NotFound):
-            return list(api.images(filters=filters))
+        try:
+            return ask()
+        except docker.errors.APIError as error:
+            stumbled = error.status_code != 404 and "image not known" in str(error.explanation)
+            if not stumbled and not isinstance(error, passing):
+                raise
         time.sleep(0.1)
-    return list(api.images(filters=filters))
+    return ask()
 
 
 @contextlib.contextmanager
@@ -498,6 +671,23 @@ def _gone() -> Iterator[None]:
             raise
 
 
+def _forget(api: Any, name: str, image: str | None) -> None:
+    """Take a name off an image, and with the last one the image. Docker forgets a name before it removes the image, and
+    before it fails to write that down, on a disk that is full (moby reference/store.go): after that, or where it is
+    killed meanwhile, nothing but its id leads to the image."""
+    try:
+        api.remove_image(name)
+    except docker.errors.APIError:
+        if image is None:
+            raise
+        found = api.inspect_image(image)
+        names = [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
+        if name in names:
+            raise
+        if not names:
+            api.remove_image(image)
+
+
 def _labelled_by_its_image(api: Any, container: Mapping[str, Any]) -> bool:
     """Whether somebody else's container has our label from an image that pretends to be ours: what we start has
     another one, whatever the image says."""
@@ -507,8 +697,9 @@ def _labelled_by_its_image(api: Any, container: Mapping[str, Any]) -> bool:
     return False
 
 
-def sweep(sessions: Callable[[str], bool]) -> int:
-    """Remove every container, network and image of the sessions chosen; how many there were.
+def sweep(sessions: Callable[[str], bool], pulls_over: bool = True) -> int:
+    """Remove every container, network and image of the sessions chosen; how many there were. The mark of a pull stays
+    until none can be under way: who has been cut off from it may still get the image.
 
     For what a session could not end itself: a crash, a deadline, Ctrl-C. Raises Trouble."""
     engine = Engine("")
@@ -529,13 +720,15 @@ def sweep(sessions: Callable[[str], bool]) -> int:
                 if sessions(tag.partition(":")[2]):
                     found += 1
                     with _gone():
-                        api.remove_image(tag)
+                        _forget(api, tag, image["Id"])
         for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
             if sessions(volume["Labels"][LABEL]):
-                found += 1
                 with _gone():
                     api.remove_image(volume["Labels"][PULLS])
-                with _gone():
-                    api.remove_volume(volume["Name"])
+                    found += 1
+                if pulls_over:
+                    found += 1
+                    with _gone():
+                        api.remove_volume(volume["Name"])
     engine.client.close()
     return found

@@ -16,7 +16,10 @@ _catalogue: _gettext.NullTranslations = _gettext.NullTranslations()
 def use(language: str) -> None:
     """Speak `language` from here on, in this process. Unknown languages speak English."""
     global _catalogue
-    _catalogue = _gettext.translation("grader", LOCALE, [language], fallback=True)
+    if language == "en":  # needs no looking for
+        _catalogue = _gettext.NullTranslations()
+    else:
+        _catalogue = _gettext.translation("grader", LOCALE, [language], fallback=True)
 
 
 def language() -> str:

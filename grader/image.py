@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .model import Layer, Size
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One instruction that made the image. `layer` is false where it only changed the configuration.
 
     Sizes in bytes, None where not known.
@@ -27,8 +25,7 @@ class Step:
         return self.instruction.partition(" ")[0].upper()
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """An image's configuration and history (oldest first), and the diff IDs of its layers (lowest first).
 
     `config` is the image config's inner `config` object (OCI image spec, config.md): Env, Cmd, User, …
@@ -38,7 +35,7 @@ class Facts:
     digest: str | None
     id: str | None
     platform: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = {}
     history: tuple[Step, ...] = ()
     diff_ids: tuple[str, ...] = ()
 
@@ -91,8 +88,8 @@ class Facts:
         """With the unpacked bytes of each step, oldest first, where there are as many."""
         if len(unpacked) != len(self.history):
             return self
-        steps = (replace(s, unpacked=n) for s, n in zip(self.history, unpacked, strict=True))
-        return replace(self, history=tuple(steps))
+        steps = (s._replace(unpacked=n) for s, n in zip(self.history, unpacked, strict=True))
+        return self._replace(history=tuple(steps))
 
     def as_written(self, last: Sequence[str]) -> Facts:
         """With those instructions for the `last` steps, where the classic builder's history has a hash of what was
@@ -101,10 +98,10 @@ class Facts:
         if first < 0:
             return self
         steps = (
-            replace(step, instruction=text) if is_hashed(step) and "$" not in text else step
+            step._replace(instruction=text) if is_hashed(step) and "$" not in text else step
             for step, text in zip(self.history[first:], last, strict=True)
         )
-        return replace(self, history=(*self.history[:first], *steps))
+        return self._replace(history=(*self.history[:first], *steps))
 
 
 _METADATA = frozenset(

@@ -24,6 +24,7 @@ from .engine import Engine
 from .i18n import _
 from .model import Trouble
 
+_GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
 _WINDOW = 1 << 15
 
@@ -95,13 +96,28 @@ class _Unzipped:
         unzip = None
         first = True
         while chunk := self._content.read(_CHUNK):
-            if first and chunk[:2] == b"\x1f\x8b":
-                unzip = zlib.decompressobj(wbits=31)
+            if first and chunk[:2] == _GZIP:
+                unzip = _Gunzip()
             first = False
-            data = unzip.decompress(chunk) if unzip else chunk
-            self.digest.update(data)
-            if data:
+            for data in unzip.pieces(chunk) if unzip else (chunk,):
+                self.digest.update(data)
                 yield data
+
+
+class _Gunzip:
+    """Unzips one member after the other: eStargz has one for each file."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """What `chunk` unzips to, a thousand times as much perhaps: never much of it at once."""
+        while chunk:
+            if self._member.eof:
+                self._member = zlib.decompressobj(wbits=31)
+            if data := self._member.decompress(chunk, _CHUNK):
+                yield data
+            chunk = self._member.unconsumed_tail or self._member.unused_data
 
 
 def _layers(engine: Engine, image: str) -> Iterator[IO[bytes]]:
@@ -133,10 +149,11 @@ def _spooled(content: IO[bytes], file: IO[bytes]) -> tuple[str, int]:
     what the registry has. Only then is it known whether it has to be compressed at all."""
     digest, size, unzip = hashlib.sha256(), 0, None
     while chunk := content.read(_CHUNK):
-        if not size and chunk[:2] == b"\x1f\x8b":
-            unzip = zlib.decompressobj(wbits=31)
+        if not size and chunk[:2] == _GZIP:
+            unzip = _Gunzip()
         size += len(chunk)
-        digest.update(unzip.decompress(chunk) if unzip else chunk)
+        for data in unzip.pieces(chunk) if unzip else (chunk,):
+            digest.update(data)
         if not unzip:
             file.write(chunk)
     return f"sha256:{digest.hexdigest()}", size if unzip else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["image", "directory"]
 Level = Literal["required", "bonus", "advice"]
@@ -54,8 +54,7 @@ class Fault(GraderError):
         self.evidence: dict[str, Any] = dict(evidence or {})
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(NamedTuple):
     """A student's image or directory. `target` is what was given, `id` who or what it stands for."""
 
     id: str
@@ -128,8 +127,7 @@ class Outcome:
     duration: float = 0.0
 
 
-@dataclass(frozen=True)
-class AssignmentRef:
+class AssignmentRef(NamedTuple):
     """Which assignment a result is of; `digest` is that of its content."""
 
     id: str
@@ -137,8 +135,7 @@ class AssignmentRef:
     digest: str
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """The container engine that ran the submission; None where it was never reached."""
 
     name: str
@@ -172,8 +169,7 @@ class Result:
         return self.score is not None
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(NamedTuple):
     """What several submissions have in common beyond the base image and the starter: a fact, no verdict.
 
     `layers` are diff IDs, `size` their compressed bytes; `digest` is set where the whole image is the same.

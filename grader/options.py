@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Options:
+class Held(NamedTuple):
+    """A network that `container` holds, and with it the port that is asked for, published at `port` of 127.0.0.1."""
+
+    container: str
+    port: int
+
+
+class Options(NamedTuple):
     """Plain data: it crosses process borders. `runtime` is the engine's, None for its default.
 
-    A class run makes one `network` without a way out for all, and has pulled images stay (`hold`), in their
+    A class run lends networks without a way out (`held`; see `holder`), and has pulled images stay (`hold`), in their
     session's name, until it removes them. `cadence` is the seconds between two runs of an image's own health check:
     each costs the engine as much as it costs the image, and in a class others wait for that.
     """
@@ -17,9 +24,9 @@ class Options:
     local: bool = False
     credentials: bool = False
     keep: bool = False
-    build_args: dict[str, str] = field(default_factory=dict)
+    build_args: Mapping[str, str] = {}
     lang: str = "en"
     runtime: str | None = None
-    network: str | None = None
+    held: Held | None = None
     hold: bool = False
     cadence: float = 0.1

@@ -1,9 +1,9 @@
 """The pytest side: the fixtures that checks speak, and every outcome sent out as data the moment it exists.
 
 A check is one test function. `test_pip_cache` is the check `pip-cache`; the first line of its docstring is
-its title. It fails by `require`, by a plain `assert`, or by a Fault from a fixture; a Fault of an earlier
-check blocks it; `pytest.skip` says that it does not apply; anything else it raises is our trouble, not the
-student's.
+its title. It fails by `require`, by a plain `assert`, by `pytest.fail`, or by a Fault from a fixture; a Fault of
+an earlier check blocks it; `pytest.skip` says that it does not apply; anything else it raises is our trouble, not
+the student's.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ CASE = pytest.StashKey[Case]()
 TELL = pytest.StashKey[Callable[[Outcome], None]]()
 TOLD = pytest.StashKey[dict[str, Outcome]]()
 SEEN = pytest.StashKey["Seen"]()
+SAID = (AssertionError, pytest.fail.Exception)  # by a check that does not speak of faults
 
 
 class Seen:
@@ -252,7 +253,7 @@ def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
     if error is None:
         return replace(outcome, points=check.points)
     running = "app" in getattr(item, "fixturenames", ()) or getattr(error, "check", None) == "starts"
-    if running and isinstance(error, (Fault, AssertionError)) and item.config.stash[CASE].in_doubt():
+    if running and isinstance(error, (Fault, *SAID)) and item.config.stash[CASE].in_doubt():
         error = Trouble(
             _("The container engine ended or was restarted while the submission ran."),
             _("This is not the submission's fault: grade it again."),
@@ -288,7 +289,7 @@ def _reading(
         return "skipped", str(error.msg or ""), None, None, {}
     if isinstance(error, Trouble):
         return "error", error.message, error.hint, error.check, {}
-    if isinstance(error, AssertionError):
+    if isinstance(error, SAID):
         return "failed", one_line(str(error) or "assertion failed", 1000), None, None, {}
     told = f"{type(error).__name__}: {one_line(str(error))}"
     message = _("The check itself failed: {error}.").format(error=told)
@@ -327,7 +328,7 @@ class Given:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[ASSIGNMENT] = self._assignment
-        config.option.tbstyle = "native"  # nobody reads it, and the usual one is slow to make
+        config.option.tbstyle = "value"  # nobody reads the rest, which is slow to make
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file of checks that cannot be read is whoever wrote it's to hear of."""

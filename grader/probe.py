@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import http.client
 import json
 import re
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .assignment import Route
 from .text import too_deep
@@ -27,12 +27,11 @@ class NoAnswer(Exception):
         self.kind, self.detail = kind, detail
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """An HTTP answer. `body` is cut at `MAX_BODY` bytes, then `cut` is true. `seconds` to the last byte."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     body: bytes = b""
     cut: bool = False
     seconds: float = 0.0
@@ -44,7 +43,8 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON. ValueError where it is none, in UTF-8, or is nested too deep to be read."""
         try:
-            found = json.loads(self.body.decode("utf-8-sig"), parse_constant=_no_constant)
+            text = self.body.removeprefix(codecs.BOM_UTF8).decode()
+            found = json.loads(text, parse_constant=_no_constant)
         except RecursionError:
             raise ValueError("nested too deep") from None
         if too_deep(found):  # what could just be read might not be compared or told any more

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from .i18n import _
 from .text import one_line
 
 # The grammar of distribution/reference (regexp.go), with digests of the two algorithms OCI registers.
@@ -22,8 +23,7 @@ class MalformedReference(ValueError):
     """A text that is no image reference; the message says what is wrong with it."""
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """An image's name, as it was written: `[registry/]repository[:tag][@digest]`."""
 
     registry: str | None
@@ -46,7 +46,8 @@ class Reference:
         registry, repository = (first, others) if hosted else (None, first + split + others)
         parsed = cls(registry, repository, tag if colon else None, digest if at else None)
         if why := _mistake(text, parsed):
-            raise MalformedReference(one_line(f"{text[:150]!r} is not an image reference: {why}"))
+            message = _("{text!r} is not an image reference: {why}").format(text=text[:150], why=why)
+            raise MalformedReference(one_line(message))
         return parsed
 
     @property
@@ -59,11 +60,11 @@ class Reference:
         return "docker.io" if self.registry in HUB else str(self.registry).lower()
 
     def with_digest(self, digest: str) -> Reference:
-        return replace(self, digest=digest)
+        return self._replace(digest=digest)
 
     def with_tag(self, tag: str) -> Reference:
         """The same repository at `tag`, whatever digest this one names."""
-        return replace(self, tag=tag, digest=None)
+        return self._replace(tag=tag, digest=None)
 
     def __str__(self) -> str:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
@@ -78,25 +79,32 @@ def _is_host(text: str) -> bool:
 def _mistake(text: str, ref: Reference) -> str:
     """What breaks the grammar in `text`, taken apart as `ref`; '' if nothing does."""
     if len(text) > 600:
-        return "it is too long"
+        return _("it is too long")
     path, tag = ref.repository, ref.tag
     part = next((part for part in path.split("/") if not _PART.fullmatch(part)), None)
     rules = (
-        (not text, "it is empty"),
-        ("://" in text, f"leave out {text.partition('://')[0]}://"),
-        (any(map(str.isspace, text)), "it has a space in it"),
-        (ref.registry is not None and not _is_host(ref.registry), f"{ref.registry} is not a host"),
-        (not path, "the repository is missing"),
-        (path != path.lower(), f"a repository is in lower case, write {path.lower()}"),
-        (part == "", "a part of the repository is empty"),
-        (part, f"{part} may hold only a-z and 0-9, with single . _ or - between them"),
-        (len(path) > 255, "the repository is longer than 255 characters"),
-        (tag == "", "the tag after : is empty"),
-        (tag and len(tag) > 128, "the tag is longer than 128 characters"),
-        (tag and not TAG.fullmatch(tag), f"the tag {tag} may hold only letters, digits, _ . and -"),
+        (not text, _("it is empty")),
+        ("://" in text, _("leave out {scheme}://")),
+        (any(map(str.isspace, text)), _("it has a space in it")),
+        (ref.registry is not None and not _is_host(ref.registry), _("{registry} is not a host")),
+        (not path, _("the repository is missing")),
+        (path != path.lower(), _("a repository is in lower case, write {lower}")),
+        (part == "", _("a part of the repository is empty")),
+        (part, _("{part} may hold only a-z and 0-9, with single . _ or - between them")),
+        (len(path) > 255, _("the repository is longer than 255 characters")),
+        (tag == "", _("the tag after : is empty")),
+        (tag and len(tag) > 128, _("the tag is longer than 128 characters")),
+        (tag and not TAG.fullmatch(tag), _("the tag {tag} may hold only letters, digits, _ . and -")),
         (
             ref.digest is not None and not DIGEST.fullmatch(ref.digest),
-            "a digest is sha256: and 64 hex digits",
+            _("a digest is sha256: and 64 hex digits"),
         ),
     )
-    return next((why for wrong, why in rules if wrong), "")
+    named = {
+        "scheme": text.partition("://")[0],
+        "registry": ref.registry,
+        "lower": path.lower(),
+        "part": part,
+        "tag": tag,
+    }
+    return next((why.format(**named) for wrong, why in rules if wrong), "")

@@ -197,6 +197,16 @@ class _Session(requests.Session):
         )
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter())
+        self._settings: dict[tuple[str, ...], Any] = {}
+
+    def merge_environment_settings(  # type: ignore[override]
+        self, url: str, *given: Any
+    ) -> dict[str, Any]:
+        """What the environment says of a host, looked up once: it takes as long as all the rest of a request."""
+        host = urlsplit(url)[:2]
+        if host not in self._settings:
+            self._settings[host] = dict(super().merge_environment_settings(url, *given))
+        return {**self._settings[host]}
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests calls it
         return None

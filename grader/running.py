@@ -15,10 +15,13 @@ from concurrent.futures import Future
 
 from . import diagnose, probe
 from .assignment import Assignment, Route
+from .background import begun
 from .container import App, Probe, Process, State
 from .i18n import _
 from .image import Facts
 from .model import Fault, Trouble
+
+QUIET_S = 10  # until Podman, of whose runs of a health check none is seen, is taken to run none
 
 # All processes stop but PID 1 and this one; then those go on that the engine has started beside PID 1 (their parent is
 # outside, they lead a group): a run of the health check that stood still for ever would be followed by no other.
@@ -43,11 +46,13 @@ class Running:
         facts: Facts,
         stopping: Callable[[], None],
         foreign: Callable[[], bool] = lambda: False,
+        cadence: float = 0.1,
     ) -> None:
         """`stopping` is called when the container has been told to end; `foreign` says whether the image is for
-        another processor than the engine's."""
+        another processor than the engine's; `cadence` is that of its health check, and of our own first requests."""
         self.assignment, self.timeouts = assignment, assignment.timeouts
         self.app, self.facts, self._stopping, self._foreign = app, facts, stopping, foreign
+        self._cadence = cadence
         self.started = time.monotonic()
         self.answered: float | None = None
         self.silence: probe.NoAnswer | None = None
@@ -72,9 +77,9 @@ class Running:
     def _watch_disk(self) -> None:
         """End the container once it has written more than its share, which no engine bounds for us: a quota takes XFS,
         and a mount option."""
-        with contextlib.suppress(Trouble):
-            while not self._overfull:
-                time.sleep(1)  # an honest one is judged before the first look
+        while not self._overfull:
+            time.sleep(1)  # an honest one is judged before the first look
+            with contextlib.suppress(Trouble):  # a look may take the engine too long; the next one may not
                 if not self.app.state().running:
                     return
                 written = self.app.written()
@@ -85,6 +90,8 @@ class Running:
     _overfull = 0
 
     # --- answers ---
+
+    _waited = 0.0  # seconds, for a first answer that did not come
 
     def await_answer(self) -> None:
         """Wait for any HTTP answer at all, as long as one may still come; note what came instead."""
@@ -98,6 +105,7 @@ class Running:
                 self._ask(greeting, left)
                 self.answered = time.monotonic()
                 self.silence = None
+                self._asked = begun(self.app.processes)  # the engine takes long enough over it
                 return
             except probe.NoAnswer as silence:
                 # A last request that our own clock cut short tells less than the one before.
@@ -110,7 +118,8 @@ class Running:
                 self.alive()
                 if self._will_never_answer():
                     break
-            time.sleep(0.012 if looked - self.started < 2 else 0.1)
+            time.sleep(self._cadence / 8 if looked - self.started < 2 else 0.1)
+        self._waited = time.monotonic() - self.started
         self.alive()
 
     def _ask(self, route: Route, seconds: float) -> probe.Answer:
@@ -161,7 +170,7 @@ class Running:
                     silence = error
             time.sleep(0.1)
         self.alive()
-        waited = self.timeouts.request if self.answered else time.monotonic() - self.started
+        waited = self.timeouts.request if self.answered else self._waited
         listeners = None if silence.kind in ("timeout", "malformed") else self.app.listeners()
         if silence.kind == "refused" and any(
             x.port == self.app.port and not x.loopback for x in listeners or ()
@@ -222,7 +231,8 @@ class Running:
         give_up = time.monotonic() + self.timeouts.start + 2 * min(timeout, 60)
         failed: dict[float, Probe] = {}
         before: int | None = None
-        while True:
+        none = False
+        while not none:
             state = self.alive()
             if state.health == "healthy":
                 return next((p for p in reversed(state.probes) if p.exit_code == 0), Probe(0, 0, 0, ""))
@@ -234,9 +244,10 @@ class Running:
             enough = len(failed) >= before + retries and time.monotonic() > patience
             if hopeless or enough or time.monotonic() > give_up:
                 break
-            self.app.await_news(0.1)
+            self.app.await_news(0.25)  # of a run that failed there is none
+            none = last is None and time.monotonic() > ready + QUIET_S and self._none_is_run()
         # One that hangs is ended after its timeout, and told; nothing at all was run by Podman without systemd.
-        if last is None and (state.health is None or timeout <= 60):
+        if last is None and (none or state.health is None or timeout <= 60):
             raise Trouble(never)
         message, hint = diagnose.why_unhealthy(test, last, self.app.port, timeout)
         raise Fault(
@@ -247,6 +258,11 @@ class Running:
             if last
             else {"test": test},
         )
+
+    def _none_is_run(self) -> bool:
+        """Whether no run of the health check is under way on Podman: it would be a process that is not the
+        application's."""
+        return not self.app.engine_lists and len(self._own(listed := self._listed())) == len(listed)
 
     def freeze(self) -> bool:
         """Stop every process of the application where it stands; whether it worked. Undo with `thaw`."""
@@ -276,7 +292,8 @@ class Running:
     def probe_when_frozen(self) -> Probe | None:
         """A run of the health check begun after the freeze, one that succeeded if there is one; None where it
         just hangs, for its timeout or five seconds: the engine takes that for a failure as well."""
-        until = time.monotonic() + min(self.facts.health_seconds("Timeout", 30.0) + 0.5, 5.0)
+        timeout = min(self.facts.health_seconds("Timeout", 30.0) + 0.5, 5.0)
+        until = time.monotonic() + self._cadence + timeout
         while time.monotonic() < until:
             begun = [p for p in self.alive().probes if p.start > self._frozen]
             if begun:
@@ -299,15 +316,18 @@ class Running:
             time.sleep(0.1)
 
     def _listed(self) -> list[Process]:
+        asked, self._asked = self._asked, None
         try:
-            return self.app.processes()
+            return asked.result() if asked else self.app.processes()
         except Trouble:
             self.alive()  # it may have ended meanwhile
             raise
 
+    _asked: Future[list[Process]] | None = None
+
     def _own(self, processes: list[Process]) -> list[Process]:
         """Those that descend from PID 1: a run of the health check is the engine's, and comes and goes."""
-        own, parents = {self.alive().pid}, {p.pid: p.parent for p in processes}
+        own, parents = {self.app.pid}, {p.pid: p.parent for p in processes}
         for pid in parents:
             line = [pid]
             while line[-1] in parents and line[-1] not in own and len(line) <= len(parents):
@@ -321,7 +341,8 @@ class Running:
     def ignores(self, number: int) -> Process | None:
         """PID 1, where it neither handles nor blocks signal `number`: the kernel then drops it (sig_ignored in
         kernel/signal.c, for the init of a PID namespace). None where it may end by it, or cannot be told."""
-        pid, bit = self.alive().pid, 1 << (number - 1)
+        self.alive()
+        pid, bit = self.app.pid, 1 << (number - 1)
         for again in (False, True):  # a handler may be new since the last look
             processes = self._listed() if again else self._processes or self._listed()
             first = next((p for p in processes if p.pid == pid), None)

@@ -1,6 +1,6 @@
-"""grade(submission, …) → Result: one child process, one deadline, nothing left behind.
+"""graded(submission, …) → Result: one child process, one deadline, nothing left behind.
 
-A warm process, which has the engine's library loaded, forks a child for each submission (`child.py`). The child
+A warm process, which has the engine's library loaded, is or forks a child for each submission (`child.py`). The child
 sends every outcome as a line of JSON the moment it exists; what has not come when the child is gone is `error`.
 """
 
@@ -13,6 +13,7 @@ import pickle
 import selectors
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 Told = Callable[[str], None]
 WORST: tuple[Status, ...] = ("error", "failed", "blocked", "passed", "skipped")
+CLOSING_S = 60  # for what the engine takes to end and remove a submission
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -59,72 +61,109 @@ def grade(
     assignment: Assignment,
     options: Options,
     warm: Warm,
-    told: Told = lambda _text: None,
     timeout: float | None = None,
     session: str | None = None,
 ) -> Result:
-    """Grade one submission. Whatever happens, a Result comes back within `timeout` seconds (the assignment's
-    `timeouts.total` unless given) and a few for cleaning up; what could not be told is `error`.
+    """As `graded`, until nothing of it is left."""
+    with graded(submission, assignment, options, warm, timeout=timeout, session=session) as result:
+        return result
+
+
+@contextlib.contextmanager
+def graded(
+    submission: Submission,
+    assignment: Assignment,
+    options: Options,
+    warm: Warm,
+    told: Told = lambda _text: None,
+    timeout: float | None = None,
+    session: str | None = None,
+    left: Told = lambda _text: None,
+    looked: socket.socket | None = None,
+) -> Iterator[Result]:
+    """Grade one submission: the result, the moment it is known, and at the end of the context nothing of it is left
+    on the engine. Whatever happens, the result comes within `timeout` seconds (the assignment's `timeouts.total`
+    unless given); what could not be told by then is `error`.
 
     Raises Misuse where a local target is not there, Stopped where `warm` was stopped meanwhile. KeyboardInterrupt
-    goes through. Nothing is left behind either way. `told` gets a line on what is being done.
+    goes through. Nothing is left behind either way, or `left` gets the reason. `told` gets a line on what is being
+    done. `looked`: see `look`, which may come first.
     """
     session = session or new_session()
     began, started_at = time.monotonic(), datetime.now(UTC)
-    deadline = began + (timeout or assignment.timeouts.total)
+    seconds = timeout or assignment.timeouts.total
     seen = _Seen()
     try:
-        asked = _network_ahead(submission, assignment, options, session)
+        asked = None
+        if assignment.run.network == "isolated" and (looked := looked or look(submission, options)):
+            asked = ahead.ask(session, looked)
         channel = warm.start(pickle.dumps((submission, assignment, options, session)), asked)
     except BaseException as error:
-        _sweep(session, seen)  # of a network that may have been asked for
+        _sweep(session, left)  # of a network that may have been asked for
         if not isinstance(error, OSError):
             raise
         raise HelperEnded(
             _("The grader's own helper process has ended: {error}").format(error=error)
         ) from error
-    with channel as child:
+    with channel as child, _cleaned(child, seen, session, asked is not None, left):
+        seen.hear(child, began + seconds, told, until=lambda: seen.known)
+        late = not seen.known and time.monotonic() >= began + seconds
+        if not seen.known:
+            seen.end(child)
+        if warm.stopped and not seen.known:
+            raise Stopped("stopped")
+        if seen.misuse:
+            raise Misuse(seen.misuse)
+        checks = _complete(assignment, seen, late, seconds)
+        verdict, points, best = score(checks)
+        yield Result(
+            assignment=assignment.ref,
+            submission=submission,
+            image=seen.image,
+            verdict=verdict,
+            score=points,
+            max_score=best,
+            checks=checks,
+            started_at=started_at.strftime(STAMP),
+            duration=round(time.monotonic() - began, 3),
+            engine=seen.engine,
+            grader=__version__,
+        )
+
+
+@contextlib.contextmanager
+def _cleaned(child: socket.socket, seen: _Seen, session: str, asked: bool, left: Told) -> Iterator[None]:
+    """At the end, nothing of the session is left: the child has seen to it, or it is done here. `asked`: of a network
+    ahead, which a child that never reached the engine has not taken away."""
+    try:
         try:
-            for line in _lines(child, deadline):
-                seen.take(line, told)
-                if seen.clean:
-                    break
+            yield
         finally:
+            if seen.known:
+                seen.hear(child, time.monotonic() + CLOSING_S, until=lambda: seen.clean)
+    finally:
+        try:
             if not seen.clean:
                 seen.end(child)
             if not seen.clean or (asked and not seen.engine):
-                _sweep(session, seen)
-    if warm.stopped and not seen.clean:
-        raise Stopped("stopped")
-    if seen.misuse:
-        raise Misuse(seen.misuse)
-    late = time.monotonic() >= deadline
-    checks = _complete(assignment, seen, late, timeout or assignment.timeouts.total)
-    verdict, points, best = score(checks)
-    return Result(
-        assignment=assignment.ref,
-        submission=submission,
-        image=seen.image,
-        verdict=verdict,
-        score=points,
-        max_score=best,
-        checks=checks,
-        started_at=started_at.strftime(STAMP),
-        duration=round(time.monotonic() - began, 3),
-        engine=seen.engine,
-        grader=__version__,
-    )
+                _sweep(session, left)
+        except KeyboardInterrupt:  # the second: whoever is in a hurry need not wait for it
+            import subprocess
+
+            sweep = [sys.executable, "-m", "grader.sweep", session]
+            nowhere = subprocess.DEVNULL
+            subprocess.Popen(sweep, start_new_session=True, stdout=nowhere, stderr=nowhere)
+            raise KeyboardInterrupt(_("interrupted; another process is still cleaning up")) from None
 
 
-def _network_ahead(
-    submission: Submission, assignment: Assignment, options: Options, session: str
-) -> socket.socket | None:
-    """The network of a submission on its own, asked for before anything else; others wait for more than that."""
-    if submission.kind == "directory" or options.network or assignment.run.network != "isolated":
+def look(submission: Submission, options: Options) -> socket.socket | None:
+    """Ask the engine for a submission on its own, whose network is then asked for before anything else; others wait for
+    more than that."""
+    if submission.kind == "directory" or options.held:
         return None
     with contextlib.suppress(MalformedReference):
         if options.local or not Reference.parse(submission.target).registry:
-            return ahead.ask(session, submission.target)
+            return ahead.look(submission.target)
     return None
 
 
@@ -145,12 +184,27 @@ class _Seen:
 
     def __init__(self) -> None:
         self.pid: int | None = None
-        self.clean = False
+        self.known = self.clean = False  # all that there is to tell; nothing is left
         self.outcomes: dict[str, Outcome] = {}
         self.image: Image | None = None
         self.engine: Engine | None = None
         self.trouble = ""
         self.misuse = ""
+        self._unread = bytearray()
+
+    def hear(
+        self,
+        child: socket.socket,
+        deadline: float,
+        told: Told = lambda _text: None,
+        *,
+        until: Callable[[], bool],
+    ) -> None:
+        """Take in the child's lines `until` that holds, it is gone, or the deadline has come."""
+        for line in _lines(child, deadline, self._unread):
+            self.take(line, told)
+            if until():
+                break
 
     def take(self, line: dict[str, Any], told: Told) -> None:
         match line:
@@ -168,6 +222,8 @@ class _Seen:
                 self.misuse = text
             case {"trouble": text}:
                 self.trouble = text
+            case {"known": known}:
+                self.known = known
             case {"clean": clean}:
                 self.clean = clean
 
@@ -180,9 +236,10 @@ class _Seen:
     def end(self, child: socket.socket) -> None:
         """Kill the child and all that it started, a build under way among it; wait until it is gone."""
         self._kill()
-        for line in _lines(child, time.monotonic() + 5):
+        for line in _lines(child, time.monotonic() + 5, self._unread):
             self.take(line, lambda _text: None)
-            self._kill()  # its id is the first thing that it tells; until then it is still being forked
+            self._kill()  # its id is the first thing that it tells; until then it has hardly begun
+        self.pid = None  # another's, perhaps, from now on
 
     def _kill(self) -> None:
         if self.pid:
@@ -195,12 +252,16 @@ def _image(sent: dict[str, Any]) -> Image:
     return Image(**{**sent, "size": Size(**sent["size"]), "layers": layers})
 
 
-def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
-    """The child's lines, until it is gone or the deadline has come."""
-    rest = b""
+def _lines(child: socket.socket, deadline: float, unread: bytearray) -> Iterator[dict[str, Any]]:
+    """The child's lines, until it is gone or the deadline has come; what has come of others stays in `unread`."""
     with selectors.DefaultSelector() as selector:
         selector.register(child, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
+            if (end := unread.find(b"\n")) >= 0:
+                line = json.loads(unread[:end])
+                del unread[: end + 1]
+                yield line
+                continue
             if not selector.select(left):
                 return
             try:
@@ -209,17 +270,16 @@ def _lines(child: socket.socket, deadline: float) -> Iterator[dict[str, Any]]:
                 return
             if not chunk:
                 return
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from map(json.loads, lines)
+            unread += chunk
 
 
-def _sweep(session: str, seen: _Seen) -> None:
+def _sweep(session: str, left: Told) -> None:
     from .sweep import thoroughly
 
     try:
         thoroughly(session)
     except Trouble as error:
-        seen.trouble = seen.trouble or str(error)
+        left(str(error))
 
 
 def _complete(assignment: Assignment, seen: _Seen, late: bool, seconds: float) -> tuple[Outcome, ...]:

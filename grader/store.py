@@ -25,6 +25,7 @@ from .model import (
     NEVER,
     AssignmentRef,
     Gradebook,
+    GraderError,
     Layer,
     Level,
     Misuse,
@@ -39,8 +40,9 @@ from .model import (
 from .report import json_
 
 NAME = "journal.sqlite"
-VERSION = 1
-SCHEMA = """
+# What each version has more than the one before it.
+SCHEMA = (
+    """
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, session TEXT NOT NULL, started_at TEXT NOT NULL, assignment TEXT NOT NULL,
     demands TEXT NOT NULL, columns TEXT NOT NULL, holds INTEGER NOT NULL, swept INTEGER NOT NULL DEFAULT 0);
@@ -54,8 +56,18 @@ CREATE TABLE attempt (
     asked TEXT NOT NULL, checks TEXT NOT NULL, verdict TEXT NOT NULL, errors INTEGER NOT NULL, standing TEXT NOT NULL,
     target TEXT NOT NULL, public INTEGER NOT NULL, result TEXT NOT NULL, layers TEXT NOT NULL,
     graded_at TEXT NOT NULL, run TEXT NOT NULL);
-CREATE INDEX attempts ON attempt (submission, standing, number);
-"""
+CREATE INDEX attempts ON attempt (submission, standing, number)
+""",
+    """
+ALTER TABLE run ADD COLUMN seal TEXT;
+ALTER TABLE student ADD COLUMN seal TEXT;
+ALTER TABLE listed ADD COLUMN seal TEXT;
+ALTER TABLE starter ADD COLUMN seal TEXT;
+ALTER TABLE attempt ADD COLUMN seal TEXT
+""",
+)
+VERSION = len(SCHEMA)
+TABLES = ("run", "student", "listed", "starter", "attempt")
 # An attempt's standing: it counts; it was made by --regrade and waits to; it was refused.
 COUNTS, STAGED, REFUSED = "counts", "staged", "refused"
 
@@ -159,7 +171,7 @@ def alone(folder: Path) -> Iterator[None]:
 class Journal:
     """The journal in a folder. Its methods raise Trouble where it cannot be read or written.
 
-    Raises Misuse where it is none, or there is none and `new` does not ask for one.
+    Raises Misuse where it is none, or there is none and `new` does not ask for one; Trouble where it is damaged.
     """
 
     def __init__(self, folder: Path, *, new: bool = False) -> None:
@@ -168,22 +180,66 @@ class Journal:
             raise Misuse(f"{folder}: there is no {NAME}, which `grader batch` leaves")
         try:
             self._base = sqlite3.connect(path, isolation_level=None, timeout=30)
-            # A row that was told of is on the disk: a power cut loses what was under way, and nothing else.
-            self._base.execute("PRAGMA journal_mode=WAL")
-            self._base.execute("PRAGMA synchronous=FULL")
-            if not self._one("PRAGMA user_version")[0]:
-                with self._at_once():
-                    for statement in SCHEMA.split(";"):
-                        self._base.execute(statement)
-                    self._base.execute(f"PRAGMA user_version={VERSION}")
-            if self._one("PRAGMA user_version")[0] != VERSION:
-                raise Misuse(f"{path} was written by another version of the grader")
-        except sqlite3.OperationalError as error:
-            raise Misuse(f"cannot open {path}: {error}") from None
-        except sqlite3.DatabaseError:
-            raise Misuse(f"{path} is no journal of this grader") from None
+            try:
+                self._open(path)
+            except BaseException:
+                self._base.close()
+                raise
+        except sqlite3.Error as error:
+            raise _not_opened(path, error) from None
         self._path, self._inode = path, path.stat().st_ino
         self._read_demands: dict[int, tuple[AssignmentRef, list[Demand]]] = {}
+
+    def _open(self, path: Path) -> None:
+        version = self._version(path)
+        # A row that was told of is on the disk: a power cut loses what was under way, and nothing else.
+        self._base.execute("PRAGMA journal_mode=WAL")
+        self._base.execute("PRAGMA synchronous=FULL")
+        if version < VERSION:
+            with self._at_once():
+                (version,) = self._base.execute("PRAGMA user_version").fetchone()
+                _extend(self._base, SCHEMA[version:])
+                for table in TABLES:
+                    self._seal(table)
+                self._base.execute(f"PRAGMA user_version={VERSION}")
+        self._look_for_damage(path)
+
+    def _version(self, path: Path) -> int:
+        """Its version, at one moment: another process may be making it, or bringing it up to date."""
+        self._base.execute("BEGIN")
+        try:
+            (version,) = self._base.execute("PRAGMA user_version").fetchone()
+            if not 0 <= version <= VERSION:
+                raise Misuse(f"{path} was written by another version of the grader")
+            with contextlib.closing(sqlite3.connect(":memory:")) as ours:
+                _extend(ours, SCHEMA[:version])
+                if _tables(self._base) != _tables(
+                    ours
+                ):  # before a word is written into what is somebody else's
+                    raise Misuse(f"{path} is no journal of this grader")
+            return int(version)
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._base.execute("ROLLBACK")
+
+    def _look_for_damage(self, path: Path) -> None:
+        """Trouble where a page or a row is not as it was written: no grade is told, and none is made, by such a one."""
+        (found,) = self._base.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok" or any(its != due for table in TABLES for _row, its, due in self._seals(table)):
+            raise _damaged(path)
+
+    def _seal(self, table: str, which: str = "seal IS NULL") -> None:
+        """Seal the rows that have been written: SQLite sees a damaged page, but not a digit that became another."""
+        due = [(seal, row) for row, _none, seal in self._seals(table, which)]
+        self._base.executemany(f"UPDATE {table} SET seal = ? WHERE rowid = ?", due)  # noqa: S608
+
+    def _seals(self, table: str, which: str = "1") -> Iterator[tuple[int, str | None, str]]:
+        """(row id, its seal, the seal that it should have: of all that stands in it) of each row."""
+        named = self._base.execute("SELECT name FROM pragma_table_info(?) WHERE name <> 'seal'", (table,))
+        names = ", ".join(name for (name,) in named)
+        for row, its, *cells in self._base.execute(f"SELECT rowid, seal, {names} FROM {table} WHERE {which}"):  # noqa: S608
+            # `ascii`: what `repr` prints as it is depends on how much of Unicode this Python knows.
+            yield row, its, hashlib.sha256(ascii(cells).encode()).hexdigest()
 
     def close(self) -> None:
         self._base.close()
@@ -222,7 +278,10 @@ class Journal:
     def swept(self, sessions: Iterable[str]) -> None:
         """Nothing of these runs is on the engine any more."""
         with self._at_once():
-            self._base.executemany("UPDATE run SET swept = 1 WHERE session = ?", ((s,) for s in sessions))
+            self._base.executemany(
+                "UPDATE run SET swept = 1, seal = NULL WHERE session = ?", ((s,) for s in sessions)
+            )
+            self._seal("run")
 
     def empty(self) -> bool:
         """Whether nobody has been graded yet."""
@@ -238,7 +297,7 @@ class Journal:
     ) -> None:
         """A run begins: from now on this roster is the class's and, if the run `holds`, this assignment."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        ref = json.dumps(asdict(assignment.ref))
+        ref = json.dumps(assignment.ref._asdict())
         demands = json.dumps([asdict(demand) for demand in _demands_of(assignment)])
         rows = (
             (n, s.id, s.target, s.name, s.email, json.dumps(dict(s.columns))) for n, s in enumerate(students)
@@ -248,9 +307,12 @@ class Journal:
                 "INSERT INTO run (session, started_at, assignment, demands, columns, holds) VALUES (?, ?, ?, ?, ?, ?)",
                 (session, now, ref, demands, json.dumps(list(columns)), holds),
             )
+            self._seal("run")
             self._base.execute("DELETE FROM student")
-            self._base.executemany("INSERT INTO student VALUES (?, ?, ?, ?, ?, ?)", rows)
-            self._base.execute("INSERT OR IGNORE INTO listed SELECT id FROM student")
+            self._base.executemany("INSERT INTO student VALUES (?, ?, ?, ?, ?, ?, NULL)", rows)
+            self._seal("student")
+            self._base.execute("INSERT OR IGNORE INTO listed SELECT id, NULL FROM student")
+            self._seal("listed")
 
     def hand_out(self, asked: Sequence[str], found: Mapping[str, Sequence[str]]) -> None:
         """The starter images are these from now on; `found` has the diff IDs of those that could be looked up."""
@@ -260,7 +322,8 @@ class Journal:
                 "DELETE FROM starter WHERE reference NOT IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(asked)),),
             )
-            self._base.executemany("INSERT OR REPLACE INTO starter VALUES (?, ?)", rows)
+            self._base.executemany("INSERT OR REPLACE INTO starter VALUES (?, ?, NULL)", rows)
+            self._seal("starter")
 
     def starter(self) -> frozenset[str]:
         """The diff IDs of what was handed out."""
@@ -305,6 +368,7 @@ class Journal:
                     session,
                 ),
             )
+            self._seal("attempt", "number = last_insert_rowid()")
 
     def _still_there(self) -> None:
         """SQLite writes on into a file that somebody has removed. Raises Trouble."""
@@ -347,16 +411,20 @@ class Journal:
     def accept(self) -> None:
         """Let what --regrade found count."""
         found = [student.id for student in self.gradebook().students if self._waiting(student)]
-        query = "UPDATE attempt SET standing = ? WHERE standing = ? AND submission = ?"
+        query = "UPDATE attempt SET standing = ?, seal = NULL WHERE standing = ? AND submission = ?"
         with self._at_once():
             self._base.executemany(query, ((COUNTS, STAGED, id) for id in found))
-            self._base.execute("UPDATE run SET holds = 1")
+            self._seal("attempt")
+            self._base.execute("UPDATE run SET holds = 1, seal = NULL")
+            self._seal("run")
         self.refuse()
 
     def refuse(self) -> None:
         """Keep what --regrade found and has not come to count, and never count it."""
         with self._at_once():
-            self._base.execute("UPDATE attempt SET standing = ? WHERE standing = ?", (REFUSED, STAGED))
+            query = "UPDATE attempt SET standing = ?, seal = NULL WHERE standing = ?"
+            self._base.execute(query, (REFUSED, STAGED))
+            self._seal("attempt")
 
     # --- grades ---
 
@@ -489,6 +557,37 @@ def _demanded(outcome: Outcome, demand: Demand) -> Outcome:
     if now == (outcome.level, outcome.title, outcome.points, outcome.max_points):  # as it nearly always is
         return outcome
     return replace(outcome, level=demand.level, title=demand.title, points=points, max_points=demand.points)
+
+
+def _extend(base: sqlite3.Connection, additions: Sequence[str]) -> None:
+    for statement in ";".join(additions).split(";"):
+        base.execute(statement)
+
+
+def _tables(base: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """What is in a database, and the columns of it."""
+    query = (
+        "SELECT held.type, held.name, its.name, its.type, its.pk FROM sqlite_master AS held"
+        " LEFT JOIN pragma_table_info(held.name) AS its ORDER BY held.name, its.cid"
+    )
+    return base.execute(query).fetchall()
+
+
+def _not_opened(path: Path, error: sqlite3.Error) -> GraderError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code == sqlite3.SQLITE_NOTADB:
+        return Misuse(f"{path} is no journal of this grader")
+    # Of an error without a number of its own, text that is no UTF-8 is to blame: the queries are ours.
+    if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
+        return Misuse(f"cannot open {path}: {error}")
+    return _damaged(path)
+
+
+def _damaged(path: Path) -> Trouble:
+    return Trouble(
+        _("The journal {path} is damaged: what stands in it is not what was written.").format(path=path),
+        _("Put a copy of it in its place. Without one, move it away, and the class is graded anew."),
+    )
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .i18n import _
 from .model import Misuse, Submission
 from .reference import MalformedReference, Reference
 from .text import one_line
@@ -19,12 +20,13 @@ def submission_of(target: str, submission_id: str | None = None) -> Submission:
         raise Misuse(f"{one_line(target, 120)}: {getattr(error, 'strerror', None) or error}") from None
     if is_dir:
         if not any((path / name).is_file() for name in ("Dockerfile", "dockerfile")):  # docker takes either
-            raise Misuse(f"{target}: there is no Dockerfile in this directory")
+            raise Misuse(_("{target}: there is no Dockerfile in this directory").format(target=target))
         return Submission(submission_id or path.resolve().name, str(path.resolve()), "directory")
     if there:
-        raise Misuse(f"{target}: neither a directory nor an image")
+        raise Misuse(_("{target}: neither a directory nor an image").format(target=target))
     if target.startswith(("/", ".", "~")) or not target:
-        raise Misuse(f"{target or '(empty)'}: there is no such directory")
+        named = target or _("(empty)")
+        raise Misuse(_("{target}: there is no such directory").format(target=named))
     try:
         Reference.parse(target)
     except MalformedReference as error:

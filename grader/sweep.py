@@ -10,9 +10,11 @@ from .i18n import _
 from .model import Trouble
 
 
-def once(*sessions: str) -> int:
+def once(*sessions: str, pulls_over: bool = True) -> int:
     """Remove what is these sessions', or of a class run's gradings; how much there was. Raises Trouble."""
-    return sweep(lambda s: s in sessions or s.startswith(tuple(f"{each}." for each in sessions)))
+    return sweep(
+        lambda s: s in sessions or s.startswith(tuple(f"{each}." for each in sessions)), pulls_over=pulls_over
+    )
 
 
 def thoroughly(*sessions: str) -> None:
@@ -22,8 +24,8 @@ def thoroughly(*sessions: str) -> None:
     """
     quiet = 0
     for _attempt in range(10):
-        quiet = 0 if once(*sessions) else quiet + 1
-        if quiet == 2:
+        quiet = 0 if once(*sessions, pulls_over=quiet == 2) else quiet + 1
+        if quiet == 3:
             return
         time.sleep(0.3)
     raise Trouble(_("Something could not be removed from the container engine."))

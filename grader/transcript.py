@@ -1,4 +1,4 @@
-"""What a builder printed, BuildKit or the classic one, taken apart: its own words, and those of the step that failed.
+"""What a builder printed, BuildKit or a classic one, taken apart: its own words, and those of the step that failed.
 
 What a RUN prints is the student's to say; only the builder's own words tell of the builder. Pure.
 """
@@ -54,8 +54,9 @@ def _classic(text: str) -> Transcript:
 
 def last_stage(output: str) -> list[str]:
     """The instructions of the last stage after its FROM, of a classic build that came to its end; none where what a RUN
-    printed looks like one."""
-    steps = re.findall(r"^Step (\d+)/(\d+) : (.*)", output, re.MULTILINE)
+    printed looks like one. Podman counts each stage's anew: `[2/2] STEP 1/3: FROM x`."""
+    found = re.findall(r"^(?:\[(\d+)/(\d+)\] )?(?:Step|STEP) (\d+)/(\d+) ?: (.*)", output, re.MULTILINE)
+    steps = [step for stage, stages, *step in found if stage == stages]
     if [(int(n), int(of)) for n, of, _text in steps] != [(n, len(steps)) for n in range(1, len(steps) + 1)]:
         return []
     texts = [text for _n, _of, text in steps]

@@ -1,4 +1,5 @@
-"""The warm process: it loads the engine's library while its owner does something else, and forks for each job.
+"""The warm process: it loads the engine's library while its owner does something else, and forks for each job, where
+there may be more than one.
 
 Imports nothing slow by itself: it is the first thing that `grader check` does.
 """
@@ -12,6 +13,8 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
@@ -31,7 +34,7 @@ class Warm:
     """The owner's side. Safe to use from several threads once made.
 
     `fresh`: begin with a new interpreter, and load all that a job may need; with an `assignment`, collect its checks
-    as well, and take jobs of it alone. A process that has hardly begun may as well be forked as it is.
+    as well, and take jobs of it alone. Otherwise this process, which has hardly begun, is forked as it is, for one job.
     `run`: a session to sweep at the end, whichever way the owner ends.
     """
 
@@ -46,13 +49,13 @@ class Warm:
             if fresh:
                 there.set_inheritable(True)
                 os.execv(sys.executable, [sys.executable, "-m", "grader.warm", str(there.fileno()), run])  # noqa: S606
-            _serve(there)
+            _work_for_one(there)
         there.close()
         if fresh:
             self._here.send(pickle.dumps(assignment))
 
     def start(self, job: bytes, asked: socket.socket | None = None) -> socket.socket:
-        """Have a child forked for a job (see `child.work`); what it sends comes out of the socket, to its end.
+        """Have a job done (see `child.work`); what it sends comes out of the socket, to its end.
         `asked`: a network ahead, which becomes the child's (see `ahead`).
 
         Raises OSError where the warm process has ended.
@@ -82,16 +85,44 @@ class Warm:
             return True
 
 
-def _serve(requests: socket.socket, run: str = "", prepare: bytes = b"") -> None:
-    """Have a child work for each socket received; end when the owner has gone."""
-    gc.disable()  # all are short-lived, and a third of an import is collecting
-    signal.signal(signal.SIGCHLD, _reap)
-    from .later import later
+_SWARM = [*(f"api.{name}" for name in ("config", "plugin", "secret", "service", "swarm"))]
+_SWARM += [f"models.{name}s" for name in ("config", "node", "plugin", "secret", "service")] + ["models.swarm"]
 
-    with later("charset_normalizer"):
+
+def _loaded() -> ModuleType:
+    """`child`, and docker-py."""
+    gc.disable()  # all are short-lived, and a third of an import is collecting
+    sys.setswitchinterval(0.0005)  # the thread that speaks with the engine has its turn while another imports
+    from .later import first_used, later
+
+    unused = ["platform", "logging", "textwrap", "locale", "string"]
+    unused += ["http.cookies", "http.cookiejar", "urllib3.util.url"]
+    of_swarm = [f"docker.{part}" for part in _SWARM]
+    with later("charset_normalizer", "idna", "tarfile", *of_swarm), first_used(*unused):
         import docker  # noqa: F401
 
     from . import child
+
+    return child
+
+
+def _work_for_one(requests: socket.socket) -> None:
+    """Work for the socket received, in this process; end when the owner has gone."""
+    code = 1
+    try:
+        child = _loaded()
+        if fds := socket.recv_fds(requests, 16, 2)[1]:
+            requests.close()
+            child.work(_job(fds))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _serve(requests: socket.socket, run: str, prepare: bytes) -> None:
+    """Have a child work for each socket received; end when the owner has gone."""
+    signal.signal(signal.SIGCHLD, _reap)
+    child = _loaded()
 
     def jobs() -> Job:
         """Returns in a child, and never here."""
@@ -101,8 +132,9 @@ def _serve(requests: socket.socket, run: str = "", prepare: bytes = b"") -> None
                 _wait_for_all()
                 os._exit(_sweep(run))
             if os.fork() == 0:
+                os.setsid()  # so that all it starts can be ended at once
                 requests.close()
-                return _job(*(socket.socket(fileno=fd) for fd in fds))
+                return _job(fds)
             for fd in fds:
                 os.close(fd)
 
@@ -146,12 +178,12 @@ def _wait_for_all() -> None:
             pass
 
 
-def _job(channel: socket.socket, asked: socket.socket | None = None) -> Job:
-    os.setsid()  # so that all it starts can be ended at once
+def _job(fds: Sequence[int]) -> Job:
+    channel, *asked = (socket.socket(fileno=fd) for fd in fds)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     with channel.makefile("rb") as file:
-        return Job(file.read(int.from_bytes(file.read(4), "big")), channel, asked)
+        return Job(file.read(int.from_bytes(file.read(4), "big")), channel, next(iter(asked), None))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Where submissions of a class are graded on one machine: a warm process, a network that they share, and the
-pulled images, held for the layers that others have too."""
+"""Where submissions of a class are graded on one machine: a warm process, a network for each that is under way, lent to
+the next, and the pulled images, held for the layers that others have too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 
+from . import holder
 from .assignment import Assignment
 from .engine import Engine
+from .holder import Holder
 from .model import Image, Misuse, Result, Submission, Trouble
 from .options import Options
 from .session import HelperEnded, grade, ungraded
@@ -20,8 +22,9 @@ from .warm import Warm
 
 HELD = 32  # images: what is shared by a class is in one of them
 LIKELY = 300_000_000  # bytes of an image, unpacked, as long as none has been seen
-CADENCE_S = 0.25
+CADENCE_S = 0.5  # a run before the application is up is in vain, and starts a Python
 PATIENCE_S = 120  # with an engine that does not answer
+FAILURES = 3  # in a row, until nobody is taken to be able to hold a network
 
 
 class Workplace:
@@ -34,23 +37,32 @@ class Workplace:
         self._warm = Warm(run=run, assignment=assignment)
         self._renewing = threading.Lock()
         self._numbers = itertools.count(1)
+        self._holders = list[Holder]()  # lent to nobody
+        self._failed = 0  # to be made, or to be seen from here, since the last one that did not
         try:
-            engine = Engine(run)
-            kind = assignment.run.network
-            shared = engine.network(kind) if kind == "isolated" else None
+            self._engine = Engine(run)
         except Trouble:
             self._warm.close()
             raise
-        self._options = replace(options, network=shared, hold=True, cadence=CADENCE_S)
-        self._shelf = Shelf(engine, disk)
+        self._holds: str | None = None  # the image of what holds a network
+        if assignment.run.network == "isolated" and not options.runtime:
+            with contextlib.suppress(Trouble):  # then each submission has its own
+                self._holds = holder.image(self._engine)
+        self._options = options._replace(hold=True, cadence=CADENCE_S)
+        self._shelf = Shelf(self._engine, disk)
 
     def grade(self, submission: Submission, timeout: float | None = None) -> Result:
         """The result, whatever happens to it. Raises Trouble where the engine is gone for good, and Stopped after
         `stop`."""
-        session = f"{self.run}.{next(self._numbers)}"
+        session = self._new_session()
         with self._shelf.room():
             try:
-                result = self._grade(submission, timeout, session)
+                with self._lent(session) as lent:
+                    result = self._grade(submission, timeout, session, lent)
+                    if lent and lent.has_ended and result.graded:  # perhaps before its grading began
+                        result = self._grade(submission, timeout, session, None)
+                    elif lent and not result.graded:
+                        lent.close()  # whatever it was, the next one does not meet it
             except Misuse as error:  # the roster names what is not here
                 return replace(ungraded(submission, self.assignment, str(error)), final=True)
             if result.image and result.image.id:
@@ -59,10 +71,47 @@ class Workplace:
             self._await_engine()
         return result
 
-    def _grade(self, submission: Submission, timeout: float | None, session: str) -> Result:
-        warm = self._warm
+    def _new_session(self) -> str:
+        return f"{self.run}.{next(self._numbers)}"
+
+    @contextlib.contextmanager
+    def _lent(self, session: str) -> Iterator[Holder | None]:
+        """A network that nobody else is on: no rule of a firewall, which an engine may be told to leave out
+        (`--iptables=false`), has to keep two submissions apart. None where each makes one of its own."""
+        lent = self._free_holder()
+        if lent:
+            lent.last = session
         try:
-            return grade(submission, self.assignment, self._options, warm, timeout=timeout, session=session)
+            yield lent
+        finally:
+            if lent:
+                self._holders.append(lent)
+
+    def _free_holder(self) -> Holder | None:
+        while self._holders:
+            with contextlib.suppress(IndexError):  # another thread has just taken the last one
+                lent = self._holders.pop()
+                if lent.is_free():
+                    return lent
+                lent.close()
+        if self._holds and not self._warm.stopped:
+            self._failed += 1
+            with contextlib.suppress(Trouble):  # which its grading will meet as well, and tell
+                lent = Holder(self._new_session(), self._holds, self.assignment.port)
+                if lent.is_free():
+                    self._failed = 0
+                    return lent
+                lent.close()
+            if self._failed >= FAILURES:
+                self._holds = None
+        return None
+
+    def _grade(
+        self, submission: Submission, timeout: float | None, session: str, lent: Holder | None
+    ) -> Result:
+        warm, options = self._warm, self._options._replace(held=lent.held if lent else None)
+        try:
+            return grade(submission, self.assignment, options, warm, timeout=timeout, session=session)
         except HelperEnded:  # killed for want of memory, perhaps: that costs nobody a grade
             with self._renewing:
                 if warm.stopped:
@@ -70,9 +119,8 @@ class Workplace:
                 if self._warm is warm:
                     warm.close()
                     self._warm = Warm(run=self.run, assignment=self.assignment)
-            return grade(
-                submission, self.assignment, self._options, self._warm, timeout=timeout, session=session
-            )
+            options = self._options  # on a network of its own: nobody has looked at what is left on that one
+            return grade(submission, self.assignment, options, self._warm, timeout=timeout, session=session)
 
     def _await_engine(self) -> None:
         """Wait for an engine that is being restarted. Raises Trouble where it does not come back."""
@@ -91,6 +139,9 @@ class Workplace:
 
     def close(self) -> bool:
         """Remove all that the run put on the engine; whether nothing is left."""
+        for lent in self._holders:
+            lent.close()
+        self._shelf.close()
         return self._warm.close()
 
 
@@ -106,6 +157,7 @@ class Shelf:
         self._changed = threading.Condition()
         self._held: OrderedDict[str, Image] = OrderedDict()
         self._users: dict[int, int] = {}
+        self._left = list[tuple[str, str | None]]()
         self._used = self._largest = self._under_way = 0
 
     @contextlib.contextmanager
@@ -131,16 +183,28 @@ class Shelf:
             self._held[session] = image
             self._used += self._count(image, 1)
             self._largest = max(self._largest, image.size.unpacked or 0)
-            gone = []
+            gone: list[tuple[str, Image]] = []
             while len(self._held) > HELD or (
                 self._held and self._used + self._under_way * self._largest > self._limit
             ):
                 oldest, its = self._held.popitem(last=False)
                 self._used -= self._count(its, -1)
-                gone.append(oldest)
-        for each in gone:
-            with contextlib.suppress(Trouble):  # the end of the run sweeps it
-                self._engine.disown(session=each)
+                gone.append((oldest, its))
+        for oldest, its in gone:
+            self._let_go(oldest, its.id)
+
+    def close(self) -> None:
+        """Remove what could not be removed: an engine that is killed over it may have left an image that has no name
+        any more, and nothing but its id leads to."""
+        left, self._left = self._left, []
+        for session, image in left:
+            self._let_go(session, image)
+
+    def _let_go(self, session: str, image: str | None) -> None:
+        try:
+            self._engine.disown(session, image)
+        except Trouble:
+            self._left.append((session, image))
 
     def _count(self, image: Image, by: int) -> int:
         """The bytes of the layers that nobody else on the shelf has: one is stored for each chain below it. Where it

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from grader import assignment
-from grader.assignment import DEFAULT, SCHEMA, load, score, size_in_bytes
+from grader.assignment import DEFAULT, SCHEMA, Run, Timeouts, load, score, size_in_bytes
 from grader.model import Misuse, Outcome, Status
 from grader.store import Basis
 
@@ -36,6 +36,16 @@ def test_the_lab_asks_for_every_check_that_ships_and_is_worth_20() -> None:
     asked = {c.id for c in lab.checks}
     assert asked == set(assignment.catalogue()) | {"greeting", "health-endpoint"}
     assert sum(c.points for c in lab.checks) == 20
+
+
+def test_the_limits_are_those_that_were_promised_in_any_lab(tmp_path: Path) -> None:
+    """In the README, under "What a submission can do to us"."""
+    promised = Run(512_000_000, 256, 2, 8_000_000, 1_000_000_000, "isolated", {})
+    for lab in (load(), load(written(tmp_path, MINIMAL + "  starts: {level: required}\n"))):
+        assert lab.run == promised
+        assert lab.timeouts == Timeouts(
+            build=600, pull=600, start=30, request=10, settle=2, stop=10, total=1500
+        )
 
 
 def test_another_labs_routes_are_yaml_alone(tmp_path: Path) -> None:
@@ -109,6 +119,18 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(Misuse) as caught:
         load(written(tmp_path, MINIMAL + "  size: {level: x, limit: 1 MB}\nport: no\nplatform: 3\n"))
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_mistakes_of_every_kind_are_named_at_once(tmp_path: Path) -> None:
+    """Of the file's form, of what its words mean, and of what is there."""
+    wrong = (
+        "  starst: {level: required}\n  items: {level: required, expect: {text: '(', match: regex}}\n  size: 3\n"
+        "port: no\nstarter: 'A B'\nextra: nowhere\n"
+    )
+    with pytest.raises(Misuse) as caught:
+        load(written(tmp_path, MINIMAL + wrong))
+    places = {line.split(": ")[1] for line in str(caught.value).splitlines()}
+    assert places == {"checks.starst", "checks.items.expect.text", "checks.size", "port", "starter", "extra"}
 
 
 def test_a_file_that_cannot_be_read_is_misuse(tmp_path: Path) -> None:

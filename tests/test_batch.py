@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -19,9 +20,13 @@ import yaml
 
 from grader import assignment
 from grader.ahead import LABEL
+from grader.holder import Holder
+from grader.options import Options
+from grader.workplace import Workplace
 
 from .support import course
-from .support.course import KINDS, batch, gradebook, grades, push, roster
+from .support import engine as engines
+from .support.course import KINDS, batch, descendants, gradebook, grades, kill_with_all, push, roster
 from .support.registry import Fault, Front, Registry, Tokens, sha256
 
 
@@ -161,10 +166,7 @@ def test_a_killed_run_goes_on_where_it_stopped(registry: Registry, tmp_path: Pat
     listed, out = roster(tmp_path / "class.csv", pupils), tmp_path / "out"
     run = start(listed, out)
     wait_for(out, 3)
-    everything = [run.pid, *descendants(run.pid)]
-    for pid in everything:
-        os.kill(pid, signal.SIGKILL)
-    run.wait()
+    kill_with_all(run)
     done = attempts(out)
     assert 3 <= len(done) < 10
 
@@ -379,33 +381,46 @@ def test_layers_beyond_the_base_and_the_starter_are_told(registry: Registry, tmp
     assert copies(out) == told
 
 
-def test_submissions_graded_side_by_side_cannot_reach_each_other(registry: Registry, tmp_path: Path) -> None:
-    """All run on one network: who is on it hears nothing from who else is."""
-    from grader.engine import Engine
-
-    engine = Engine("side-by-side")
-    try:
-        network, api = engine.network("isolated"), engine.api
-        name = f"{registry.address}/neighbour/zero-to-hero:v1.0"
-        push(registry, "neighbour/zero-to-hero", "good", "x")
+def test_submissions_graded_side_by_side_cannot_reach_each_other(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even on an engine that sets no rules of a firewall, where all on one network hear each other."""
+    push(registry, "neighbour/zero-to-hero", "good", "x")
+    name = f"{registry.address}/neighbour/zero-to-hero:v1.0"
+    with engines.Engine() as own, contextlib.closing(own.api()) as api:
+        monkeypatch.setenv("DOCKER_HOST", own.host)
         for _event in api.pull(name, stream=True):
             pass
-        host = api.create_host_config(network_mode=network)
-        server = api.create_container(name, host_config=host, labels={LABEL: "side-by-side"})["Id"]
-        api.start(server)
-        address = api.inspect_container(server)["NetworkSettings"]["Networks"][network]["IPAddress"]
-        ask = ["/bin/busybox", "wget", "-q", "-O", "-", f"http://{address}:5000/"]
-        client = api.create_container(name, ask, host_config=host, labels={LABEL: "side-by-side"})["Id"]
-        api.start(client)
-        time.sleep(3)
-        assert b"from zero to hero" not in api.logs(client)
-        made = api.exec_create(server, [*ask[:-1], "http://127.0.0.1:5000/"])["Id"]
-        assert b"from zero to hero" in api.exec_start(made)  # it would answer
-    finally:
-        from grader.sweep import thoroughly
 
-        thoroughly("side-by-side")
-        engine.api.remove_image(name)
+        def started(where: Holder | None, *command: str) -> str:
+            assert where
+            host = api.create_host_config(network_mode=f"container:{where.held.container}")
+            container: str = api.create_container(name, list(command), host_config=host)["Id"]
+            api.start(container)
+            return container
+
+        place = Workplace("side-by-side", assignment.load(), Options(), 1 << 30)
+        with place._lent("one") as one, place._lent("other") as other, contextlib.ExitStack() as stack:
+            for network in api.networks(filters={"label": LABEL}):  # what this machine's other engine drops
+                subnet = network["IPAM"]["Config"][0]["Subnet"]
+                rule = ["FORWARD", "-s", subnet, "-j", "ACCEPT"]
+                subprocess.run(["iptables", "-w", "-I", *rule], check=True)
+                stack.callback(subprocess.run, ["iptables", "-w", "-D", *rule], check=True)
+            server = started(one)
+            assert one
+            (on,) = api.inspect_container(one.held.container)["NetworkSettings"]["Networks"].values()
+            address = on["IPAddress"]
+            url, busybox = f"http://{address}:5000/", "/bin/busybox"
+            asked = f"{busybox} timeout 1 {busybox} wget -q -O- $0"
+            again = f"for n in 1 2 3 4 5; do {asked} && exit; {busybox} sleep 1; done; exit 1"
+            ask = [busybox, "sh", "-c", again, url]
+            near, far = started(one, *ask), started(other, *ask)
+            assert api.wait(near)["StatusCode"] == 0
+            assert api.wait(far)["StatusCode"] == 1
+            for container in (server, near, far):
+                api.remove_container(container, force=True)
+        assert place.close()
+        assert not own.holds()["networks"]
 
 
 @pytest.mark.parametrize(
@@ -488,15 +503,3 @@ def wait_for(out: Path, count: int, seconds: float = 60) -> None:
             pass
         time.sleep(0.05)
     raise AssertionError(f"not {count} attempts within {seconds} s")
-
-
-def descendants(pid: int) -> list[int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with_name = stat.read_text().rpartition(")")[2].split() if stat.exists() else []
-        if with_name:
-            parents[int(stat.parent.name)] = int(with_name[1])
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found[1:]

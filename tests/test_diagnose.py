@@ -49,6 +49,8 @@ def test_common_probes_plainly_have_to_ask_the_application(test: list[str]) -> N
         ["CMD-SHELL", "curl -f http://example.org:5000/"],
         ["CMD-SHELL", "curl -f http://localhost:8000/health"],
         ["CMD-SHELL", "curl -f file:///etc/passwd"],
+        ["CMD-SHELL", "curl --version http://localhost:5000/"],
+        ["CMD", "wget", "-qh", "http://localhost:5000/"],
         ["CMD-SHELL", "curl -f http://localhost:5000/ http://localhost:9/"],
         ["CMD-SHELL", "nc -z localhost 5000"],
         ["CMD-SHELL", "pgrep python"],
@@ -162,6 +164,10 @@ def test_how_a_health_answer_differs(body: bytes, fault: str, said: str) -> None
     ("said", "words"),
     [
         ("No command specified", "neither CMD nor ENTRYPOINT"),
+        (
+            "container create: no command or entrypoint provided, and no CMD or ENTRYPOINT from image",
+            "neither CMD nor ENTRYPOINT",
+        ),
         ("unable to find user bob: no matching entries in passwd file", "“bob”"),
         (
             'OCI runtime create failed: exec: "pyhton": executable file not found in $PATH',
@@ -195,6 +201,29 @@ def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("program", "said", "words"),
+    [
+        (
+            "a",
+            "unable to find user =1+1\n::error::: no matching entries in passwd file",
+            "USER names “=1+1 ::error::”",
+        ),
+        (
+            '=1+1\n::error::\r\x1b[2J\u202e<s"\\c>',
+            r'exec: "=1+1\n::error::\r\x1b[2J\u202e<s\"\\c>": executable file not found in $PATH: unknown',
+            r"=1+1 ::error::\x0d\x1b[2J\u202e<s",
+        ),
+        ("/x\n\x1b", 'exec: "/x\\n\\x1b": stat /x\n\x1b: no such file or directory: unknown', r"“/x \x1b”"),
+    ],
+)
+def test_a_refused_start_is_told_from_ours_whatever_a_name_holds(program: str, said: str, words: str) -> None:
+    finding = diagnose.why_not_started(said, Facts(None, None, None, "linux/amd64", {"Cmd": [program]}))
+    assert finding is not None
+    assert words in finding[0]
+    assert not any(c in finding[0] for c in "\n\r\x1b\u202e")
+
+
+@pytest.mark.parametrize(
     "said",
     [
         "driver failed programming external connectivity",
@@ -209,6 +238,12 @@ def test_a_refused_start_that_is_the_images_fault(said: str, words: str) -> None
 )
 def test_a_refused_start_that_is_not(said: str) -> None:
     facts = Facts(None, None, None, "linux/amd64", {"Cmd": ["python", "app.py"]})
+    assert diagnose.why_not_started(said, facts) is None
+
+
+def test_a_program_that_cannot_be_printed_is_not_any_program() -> None:
+    facts = Facts(None, None, None, "linux/amd64", {"Cmd": ["\x01\x02"]})
+    said = 'exec: "iptables": executable file not found in $PATH'
     assert diagnose.why_not_started(said, facts) is None
 
 
@@ -354,3 +389,20 @@ def test_an_engines_history_is_oldest_first_and_knows_which_steps_made_a_layer()
     )  # fmt: skip
     assert [s.layer for s in facts.history] == [True, True, False]
     assert len(facts.steps) == len(facts.diff_ids)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "at_home"),
+    [
+        ("COPY /root/.local /root/.local", True),
+        ("COPY dir:0123 in /root/.local", True),
+        ('COPY ["a", "/root/"]', True),
+        ("RUN /bin/sh -c pip install --user -r requirements.txt", True),
+        ("COPY /root/.local /usr/local", False),
+        ("COPY . /rootless", False),
+        ("RUN pip install --no-cache-dir -r requirements.txt", False),
+    ],
+)
+def test_what_only_root_can_read_is_told_to_who_is_to_leave_root(instruction: str, at_home: bool) -> None:
+    hint = diagnose.how_to_leave_root("", [Step(instruction, True)])
+    assert ("root's own home" in hint) is at_home

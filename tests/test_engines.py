@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from grader import assignment, build
 from grader.engine import Engine
@@ -233,13 +233,23 @@ def test_a_classic_build_tells_what_comes_of_another_stage(classic: Classic) -> 
     ]
 
 
-def test_an_image_that_goes_while_images_are_listed_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        NotFound("content digest sha256:e7: not found"),
+        APIError("500", explanation='reading image "e7": locating image with ID "e7": image not known'),
+    ],
+    ids=["containerd", "podman"],
+)
+def test_an_image_that_goes_while_images_are_listed_is_no_trouble(
+    said: APIError, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine(new_session())
-    answers = iter([NotFound("content digest sha256:e7: not found"), [{"Id": "sha256:1"}]])
+    answers = iter([said, [{"Id": "sha256:1"}]])
 
     def images(**_asked: Any) -> list[dict[str, str]]:
         answer = next(answers)
-        if isinstance(answer, NotFound):
+        if isinstance(answer, APIError):
             raise answer
         return answer
 
@@ -249,8 +259,9 @@ def test_an_image_that_goes_while_images_are_listed_is_no_trouble(monkeypatch: p
 
 
 @contextmanager
-def outside(folder: Path) -> Iterator[str]:
-    """The address of a web server on a host of its own, one cable away, that knows no way back to a container."""
+def outside(folder: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of two web servers: on a host of its own, one cable away, that knows the way back to a container;
+    and on this end of the cable."""
     assert os.geteuid() == 0, "another host takes root"
     name, here, there = f"grader-out-{os.getpid()}", "10.213.254.1", "10.213.254.2"
     link = name[-12:]
@@ -267,15 +278,13 @@ def outside(folder: Path) -> Iterator[str]:
         ip("link", "set", link, "up")
         ip("-n", name, "address", "add", f"{there}/30", "dev", "eth0")
         ip("-n", name, "link", "set", "eth0", "up")
-        serve = [sys.executable, "-m", "http.server", f"--directory={folder}", "8000"]
-        server = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{name}", *serve],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        stack.callback(server.wait)
-        stack.callback(server.kill)
-        yield f"http://{there}:8000/"
+        ip("-n", name, "route", "add", "default", "via", here)
+        for where, address in ([f"nsenter --net=/run/netns/{name}", there], ["", here]):
+            serve = f"{where} {sys.executable} -m http.server --bind {address} --directory {folder} 8000"
+            server = subprocess.Popen(serve.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(server.wait)
+            stack.callback(server.kill)
+        yield f"http://{there}:8000/", f"http://{here}:8000/"
 
 
 def test_nothing_gets_out_of_a_submissions_network_and_its_port_answers(
@@ -290,7 +299,7 @@ def test_nothing_gets_out_of_a_submissions_network_and_its_port_answers(
         stack.callback(api.remove_image, name)
         limits = assignment.load().run
         runtime = os.environ.get("CORPUS_RUNTIME")
-        app = engine.run(name, 5000, limits, network=lambda: network, cadence=None, runtime=runtime)
+        app = engine.run(name, 5000, limits, network=network, cadence=None, runtime=runtime)
         stack.callback(api.remove_container, app.id, force=True)
         assert app.address
         assert _fetched(f"http://{app.address[0]}:{app.address[1]}/")
@@ -304,10 +313,12 @@ def test_nothing_gets_out_of_a_submissions_network_and_its_port_answers(
             return bool(api.exec_inspect(made["Id"])["ExitCode"] == 0)
 
         until = time.monotonic() + 10
-        while not reaches(free, elsewhere):  # there is a way, for others
-            assert time.monotonic() < until
-        assert not reaches(app.id, elsewhere)
+        for url in elsewhere:
+            while not reaches(free, url):  # there is a way, for others
+                assert time.monotonic() < until
+            assert not reaches(app.id, url)
         assert api.inspect_network(network)["EnableIPv6"] is False
+        assert api.inspect_container(app.id)["HostConfig"]["Dns"] == ["127.0.0.1"]  # its own
 
 
 def _fetched(url: str) -> bool:

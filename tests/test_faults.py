@@ -20,11 +20,14 @@ from pathlib import Path
 
 import pytest
 
+from grader import engine as engine_of
+from grader.model import Trouble
+from grader.submission import new_session
+
 from .support import course
-from .support.course import KINDS, Pupil, archive, grades, push, results, roster
+from .support.course import KINDS, Pupil, archive, grades, kill_with_all, push, results, roster
 from .support.engine import Engine
 from .support.registry import Fault, Front, Registry, errors, sha256
-from .test_batch import descendants
 
 CLASS = [*KINDS] * 10
 NOTHING: dict[str, set[str]] = {"containers": set(), "networks": set(), "images": set(), "volumes": set()}
@@ -59,10 +62,7 @@ def test_a_coordinator_killed_at_three_moments(engine: Engine, pupils: list[Pupi
         judged(out, pupils)
     run = command.start()
     wait_for(out, 40)
-    for pid in [run.pid, *descendants(run.pid)]:  # nobody is left to clean up, but the next run
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    run.wait()
+    kill_with_all(run)  # nobody is left to clean up, but the next run
     command.report()
     assert len(judged(out, pupils)) <= 20
 
@@ -203,6 +203,22 @@ def test_an_engine_whose_disk_is_small_and_then_full(registry: Registry, tmp_pat
         assert ran.returncode == 0, ran.stderr
         assert judged(out, pupils) == {}
         assert engine.holds() == NOTHING
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_an_image_whose_name_is_taken_off_on_a_full_disk_goes_with_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, swept: bool
+) -> None:
+    """Docker forgets the name first, and then finds that it cannot write that down."""
+    digest = push(registry, "full/disk", "good", "full")
+    with Engine(disk=100 << 20) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        its = engine_of.Engine(new_session())
+        its.pull(f"{registry.address}/full/disk", digest, "linux/amd64", 60)
+        fill(engine.data / "ballast")
+        with contextlib.suppress(Trouble):
+            engine_of.sweep(lambda session: session == its.session) if swept else its.close()
+        assert engine.holds()["images"] == set()
 
 
 # --- help -------------------------------------------------------------------------------------------

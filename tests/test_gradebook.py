@@ -581,7 +581,7 @@ def test_who_has_no_name_is_told_by_the_id() -> None:
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_no_cell_of_canvass_is_a_formula(cell: str) -> None:
     who = student("e1", name=cell, **{"SIS User ID": cell})
-    title = replace(PUBLISHED.assignment, title=cell)
+    title = PUBLISHED.assignment._replace(title=cell)
 
     lines = csv.reader(io.StringIO(canvas.render_class(class_of(who, assignment=title))))
 

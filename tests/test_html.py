@@ -561,7 +561,7 @@ def hostile(attack: str) -> Result:
     )
     return replace(
         PUBLISHED,
-        assignment=replace(PUBLISHED.assignment, title=attack),
+        assignment=PUBLISHED.assignment._replace(title=attack),
         submission=Submission(attack, attack, "image"),
         image=Image(attack, attack, attack, attack, Size(1, 2)),
         checks=checks,

@@ -7,6 +7,7 @@ test_batch's to show.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -22,7 +23,7 @@ from grader.model import Misuse, Outcome, Result, Student, Submission, Trouble
 from grader.report.course import Terminal, line, summary
 from grader.roster import Roster
 from grader.session import ungraded
-from grader.store import Change, Grade, Journal
+from grader.store import TABLES, Change, Grade, Journal
 
 from .support.results import PUBLISHED
 
@@ -425,3 +426,43 @@ def test_one_submission_is_no_plural(tp: Class, language: str, one: str, two: st
 
 def test_a_grade_is_of_its_score_and_verdict() -> None:
     assert Grade.of(PUBLISHED) == Grade("passed", 20.0, 20.0)
+
+
+def test_a_journal_of_before_rows_were_sealed_is_read_and_sealed(tp: Class) -> None:
+    tp.run()
+    with closing(sqlite3.connect(tp.folder / "journal.sqlite")) as base:
+        for table in TABLES:
+            base.execute(f"ALTER TABLE {table} DROP COLUMN seal")
+        base.execute("PRAGMA user_version=1")
+    assert tp.scores() == {"ann": 20, "ben": 20}
+    with closing(sqlite3.connect(tp.folder / "journal.sqlite", isolation_level=None)) as base:
+        base.execute("UPDATE attempt SET verdict = 'failed' WHERE submission = 'ben'")
+    with pytest.raises(Trouble, match=r"journal\.sqlite is damaged"):
+        tp.scores()
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 3, -1])
+@pytest.mark.parametrize("table", ["note (text)", "run (number INTEGER PRIMARY KEY, session TEXT)"])
+def test_a_database_of_something_else_is_refused_and_left_as_it_is(
+    tp: Class, version: int, table: str
+) -> None:
+    tp.folder.mkdir()
+    path = tp.folder / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as base:
+        base.execute(f"CREATE TABLE {table}")
+        base.execute(f"PRAGMA user_version={version}")
+    before = path.read_bytes()
+    with pytest.raises(Misuse, match=r"journal\.sqlite (is no journal|was written by another version)"):
+        tp.run()
+    assert path.read_bytes() == before
+
+
+def test_an_attempt_that_the_index_does_not_lead_to_is_not_taken_for_none(tp: Class) -> None:
+    tp.run()
+    path = tp.folder / "journal.sqlite"
+    before = path.read_bytes()
+    assert before.count(b"bencounts") == 1  # as the index has it: the row itself has more between these two
+    path.write_bytes(before.replace(b"bencounts", b"bemcounts"))
+    with pytest.raises(Trouble, match=r"journal\.sqlite is damaged"):
+        tp.run()
+    assert tp.graded == []

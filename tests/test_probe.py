@@ -116,6 +116,20 @@ def test_endless_headers_and_bodies_are_cut() -> None:
     assert len(answer.body) == MAX_BODY
 
 
+@pytest.mark.parametrize(("size", "cut"), [(1_048_576, False), (1_048_577, True)])
+def test_a_mebibyte_of_an_answer_is_read(size: int, cut: bool) -> None:
+    with server(says(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * size)) as address:
+        answer = ask(address, Route(), 5)
+    assert (len(answer.body), answer.cut) == (1_048_576, cut)
+
+
+def test_of_headers_a_hundred_are_read_with_the_empty_one_that_ends_them() -> None:
+    with server(says(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 99 + b"\r\n")) as address:
+        assert ask(address, Route(), 2).status == 200
+    kind, _took = silence_of(says(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 101 + b"\r\n"), 2)
+    assert kind == "malformed"
+
+
 @pytest.mark.parametrize(
     ("route", "answer", "fault"),
     [

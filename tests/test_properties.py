@@ -12,10 +12,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import closing
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -27,7 +31,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import grader.report
-from grader import assignment, i18n, registry, roster, transcript
+from grader import assignment, cli, i18n, registry, roster, transcript
 from grader.assignment import Assignment
 from grader.model import (
     LEVELS,
@@ -43,6 +47,7 @@ from grader.model import (
     Size,
     Student,
     Submission,
+    Trouble,
 )
 from grader.probe import Answer, mismatch
 from grader.reference import MalformedReference, Reference
@@ -52,7 +57,8 @@ from grader.store import Basis, Journal
 from grader.text import one_line, plain, visible
 
 from .support import answers
-from .support.answers import documents, read, with_manifest
+from .support.answers import documents, misspoken, read, read_wire, with_manifest
+from .test_journal import Class, lost
 
 _MORE = os.environ.get("GRADER_EXAMPLES")
 settings.register_profile(
@@ -254,7 +260,10 @@ headers = st.dictionaries(
 
 
 def resolved(found: answers.Documents) -> None:
-    got = read(found)
+    said_well(read(found))
+
+
+def said_well(got: RemoteImage | GraderError) -> None:
     assert isinstance(got, (RemoteImage, GraderError))
     if isinstance(got, GraderError):
         assert str(got).isprintable()
@@ -326,6 +335,13 @@ def test_any_header_and_status_is_an_answer_or_refused(
 )
 def test_any_challenge_is_met_or_refused(challenge: str) -> None:
     resolved(replace(documents(), challenge=challenge))
+
+
+@given(seed=st.integers(0, 2**64), keeps=st.booleans())
+def test_whatever_is_on_the_wire_is_an_answer_or_refused_in_time(seed: int, keeps: bool) -> None:
+    began = time.monotonic()
+    said_well(read_wire(misspoken(Random(seed), documents()), keeps))
+    assert time.monotonic() - began < 3 * answers.DEADLINE_S + 2  # three calls, and a machine that is busy
 
 
 # --- what a submission and a builder say ------------------------------------------------------------
@@ -617,3 +633,148 @@ def test_any_worksheet_is_filled_in_or_refused(sheet: bytes) -> None:
         assert str(error).isprintable()
         return
     filled.decode()
+
+
+# --- what a disk, or somebody, has made of a journal --------------------------------------------------
+
+ENDED = {"20260001": 20.0, "ben": 17.0, "cat": None}
+BEFORE = {**ENDED, "ben": 20.0}  # a damaged log of SQLite's ends where its damage begins
+
+
+def a_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Class:
+    tp = Class(folder, monkeypatch, *ENDED)
+    tp.results["cat"] = lost(tp, "cat")
+    return tp
+
+
+def push_again(tp: Class) -> None:
+    tp.named["ben"], tp.results["ben"] = "sha256:" + "2" * 64, tp.passed("ben", size="failed")
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is left of a run that is killed when all is graded: a journal, and SQLite's log of what is new in it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = tmp_path_factory.mktemp("class")
+        tp, left = a_class(folder / "tp", monkeypatch), folder / "left"
+        tp.run()
+        push_again(tp)
+        tp.watching = lambda _tally: lay(tp.folder, left)
+        tp.run()
+    (left / "journal.sqlite-shm").unlink()
+    return left
+
+
+def lay(source: Path, folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return Path(shutil.copytree(source, folder))
+
+
+def reported(folder: Path, said: pytest.CaptureFixture[str]) -> int:
+    """The exit code of `grader report`, which tells its reason in one line where there is no report."""
+    code = cli.run(["report", str(folder), "--lang", "en"])
+    told = said.readouterr().err
+    assert code in (cli.PASSED, cli.MISUSE, cli.UNGRADED), told
+    assert (re.fullmatch(r"grader: .+\n", told) is not None) == (code != cli.PASSED), told
+    assert told.strip().isprintable()
+    return code
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """What becomes of a file, wherever in it that be: most of a page of SQLite's is zeros."""
+    kind, where, other = draw(st.tuples(
+        st.sampled_from(["flip", "flip", "overwrite", "overwrite", "insert", "zeros", "cut", "gone", "other"]),
+        st.floats(0, 1, exclude_max=True),
+        st.binary(min_size=1, max_size=40),
+    ))  # fmt: skip
+
+    def done(whole: bytes) -> bytes:
+        if kind == "other":
+            return other
+        used = [n for n, byte in enumerate(whole) if byte] or [0]
+        start = used[int(where * len(used))]
+        new = {
+            "flip": bytes(byte ^ 1 << other[0] % 8 for byte in whole[start : start + 1]),
+            "overwrite": other,
+            "insert": other + whole[start : start + 1],
+            "zeros": bytes(4096),
+            "cut": b"",
+            "gone": b"",
+        }[kind]
+        size = {"insert": 1, "cut": len(whole), "gone": len(other)}.get(kind, len(new))
+        return whole[:start] + new + whole[start + size :]
+
+    return done
+
+
+@given(
+    name=st.sampled_from(["journal.sqlite", "journal.sqlite", "journal.sqlite-wal"]),
+    damage=damages(),
+    again=st.none() | damages(),
+)
+def test_any_damage_to_a_journal_is_seen_or_changes_no_grade(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    killed: Path,
+    name: str,
+    damage: Callable[[bytes], bytes],
+    again: Callable[[bytes], bytes] | None,
+) -> None:
+    tp = a_class(tmp_path / "tp", monkeypatch)
+    push_again(tp)
+    damaged = lay(killed, tmp_path / "damaged")
+    for done in filter(None, (damage, again)):
+        (damaged / name).write_bytes(done((damaged / name).read_bytes()))
+
+    code = reported(lay(damaged, tp.folder), capsys)
+    if code == cli.PASSED:
+        assert tp.scores() in (BEFORE, ENDED)
+
+    lay(damaged, tp.folder)
+    try:
+        tp.run()
+    except (Misuse, Trouble) as refused:
+        assert code != cli.PASSED
+        assert str(refused).isprintable()
+    else:
+        assert tp.scores() == ENDED
+
+
+CELLS = [
+    ("run", "session, started_at, assignment, demands, columns, holds, swept, number, seal"),
+    ("student", "position, id, target, name, email, cells, seal"),
+    ("listed", "id, seal"),
+    ("starter", "reference, diff_ids, seal"),
+    (
+        "attempt",
+        "number, submission, digest, assignment, asked, checks, verdict, errors, standing, target, public, result,"
+        " layers, graded_at, run, seal",
+    ),
+]
+odd_cells = st.sampled_from(
+    ["NULL", "1", "-1", "9223372036854775807", "1e308", "9e999", "''", "'x'", "x'00'", "x'ff'", "CAST(x'ff' AS TEXT)",
+     "'a' || char(0)", "'[]'", "'{}'", "'null'", "'{\"schema\": 1}'", "'[{}]'", "hex(zeroblob(3000))",
+     "'" + "[" * 3000 + "'", "'[" + "9" * 5000 + "]'", "'counts'", "'staged'"]
+)  # fmt: skip
+
+
+@given(
+    place=st.sampled_from([(table, name) for table, names in CELLS for name in names.split(", ")]),
+    value=odd_cells,
+)
+def test_no_cell_of_a_journal_can_be_another_unseen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], killed: Path, place: tuple[str, str], value: str
+) -> None:
+    (table, name), folder = place, lay(killed, tmp_path / "tp")
+    with closing(Journal(folder)) as journal:
+        journal.hand_out(["a/b"], {"a/b": ["sha256:1"]})
+    with closing(sqlite3.connect(folder / "journal.sqlite", isolation_level=None)) as base:
+        base.text_factory = bytes
+        before = base.execute(f"SELECT quote({name}) FROM {table} ORDER BY rowid").fetchall()
+        which = f"rowid = (SELECT max(rowid) FROM {table})"
+        with suppress(sqlite3.IntegrityError):  # what a column does not take
+            base.execute(f"UPDATE {table} SET {name} = {value} WHERE {which}")
+        after = base.execute(f"SELECT quote({name}) FROM {table} ORDER BY rowid").fetchall()
+    assert reported(folder, capsys) == (cli.PASSED if before == after else cli.UNGRADED)

@@ -162,6 +162,27 @@ def test_a_local_images_size_is_what_a_push_gives(
     assert len(list((tmp_path / "grader" / "layers-v1").iterdir())) == len(set(layers))
 
 
+def test_what_samples_are_built_on_is_small_and_has_what_the_official_image_has() -> None:
+    """Be it the official one or its stand-in."""
+    engine, base = Engine(new_session()), python_base()
+    found = engine.inspect(base)
+    assert found is not None
+    layers = found["RootFS"]["Layers"]
+    assert sum(compressed_sizes(engine, base, dict.fromkeys(layers)).values()) <= 60_000_000
+    look = "for c in python pip sh adduser curl wget; do command -v $c >/dev/null && echo $c; done; python --version"
+    labels = {"io.grader.session": engine.session}
+    container = engine.api.create_container(base, ["sh", "-c", look], labels=labels)["Id"]
+    try:
+        engine.api.start(container)
+        engine.api.wait(container)
+        said = engine.api.logs(container).decode().split()
+    finally:
+        engine.api.remove_container(container)
+        engine.close()
+    assert said[:5] == ["python", "pip", "sh", "adduser", "Python"]
+    assert said[5].startswith("3.11.")
+
+
 def test_the_reference_passes_every_check_in_both_its_forms(tmp_path: Path) -> None:
     import shutil
 

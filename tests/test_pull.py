@@ -26,6 +26,8 @@ from grader.engine import _BAD
             ' sha256:00": mount callback failed on /var/lib/docker/containerd-mount1: unexpected EOF',
             True,
         ),
+        # Podman's
+        ('writing blob: layer 0 (blob "sha256:00"/""/"") does not match config\'s DiffID "sha256:11"', True),
         (
             "failed to extract layer sha256:00: mount callback failed on /x: write /x/y: no space left on device",
             False,

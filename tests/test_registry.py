@@ -6,6 +6,7 @@ import email.utils
 import gzip
 import json
 import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from grader.registry import (
     _guard,
 )
 
-from .support.answers import CONFIG, client, documents, read
+from .support.answers import CONFIG, client, documents, read, with_manifest
 from .support.registry import Fault, Front, Registry, Tokens, certificate, errors, layer, sha256
 
 E = TypeVar("E", bound=Exception)
@@ -674,6 +675,25 @@ def test_a_drip_feed_ends_at_the_deadline(plain: Registry, match: str, headers: 
         assert time.monotonic() - started < 0.7
 
 
+def test_a_call_ends_after_sixty_seconds_and_a_silence_after_ten(
+    plain: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it here."""
+    waited: list[float | None] = []
+
+    class Hanging(threading.Thread):
+        def start(self) -> None:
+            pass
+
+        def join(self, timeout: float | None = None) -> None:
+            waited.append(timeout)
+
+    monkeypatch.setattr("grader.registry.threading.Thread", Hanging)
+    with pytest.raises(RegistryTrouble, match="within 60 s"):
+        Client().resolve(ref(plain))
+    assert (waited, Client()._timeout) == ([60], 10)
+
+
 def test_silence_ends_at_the_timeout(plain: Registry) -> None:
     with Front(plain, Fault(hang=5)) as front:
         started = time.monotonic()
@@ -729,6 +749,12 @@ def test_content_that_is_not_its_digest_is_the_registrys_trouble(plain: Registry
 )
 def test_a_manifest_that_makes_no_sense_is_a_bad_image(plain: Registry, body: bytes, why: str) -> None:
     raised(BadImage, plain, Fault("manifests/", status=200, headers=Json, body=body), why)
+
+
+@pytest.mark.parametrize(("size", "read_as"), [(4_194_304, RemoteImage), (4_194_305, BadImage)])
+def test_four_mebibytes_of_a_manifest_are_read(size: int, read_as: type) -> None:
+    found = documents()
+    assert type(read(with_manifest(found, found.manifest.ljust(size)))) is read_as
 
 
 def test_a_manifest_garbled_on_its_way_is_nobodys_bad_image(plain: Registry) -> None:

@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
 from grader import ahead, assignment
+from grader.build import _buildkit_client
 from grader.engine import Engine, sweep
 from grader.model import Misuse
 from grader.options import Options
-from grader.session import HelperEnded, grade
+from grader.session import HelperEnded, grade, graded
 from grader.submission import new_session, submission_of
 from grader.warm import Warm
 
 from .support.corpus import busybox_base
 from .support.course import in_the_foreground
+from .support.engine import Engine as Another
 
 HTTPD = 'CMD ["httpd", "-f", "-p", "5000", "-h", "/www"]'
 
@@ -84,11 +88,28 @@ def asked(tmp_path: Path, text: str) -> assignment.Assignment:
     return assignment.load(path)
 
 
-def test_the_deadline_ends_a_submission_that_would_take_longer(lab: Path, warm: Warm, engine: object) -> None:
+def own_checks(tmp_path: Path, *files: str) -> None:
+    """Each a file of a teacher's own checks, in the folder that `extra: own` names."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for number, text in enumerate(files):
+        (own / f"test_{number}.py").write_text(text)
+
+
+def started_here(engine: docker.DockerClient) -> list[Any]:
+    """The containers of this process's gradings."""
+    found = engine.containers.list(ignore_removed=True, filters={"label": "io.grader.session"})
+    return [c for c in found if c.labels["io.grader.session"].startswith(f"{os.getpid()}-")]
+
+
+def test_the_deadline_ends_a_submission_that_would_take_longer(
+    lab: Path, warm: Warm, engine: docker.DockerClient
+) -> None:
     written(lab, 'CMD ["sleep", "600"]')
     began = time.monotonic()
-    result = grade(submission_of(str(lab)), assignment.load(), Options(), warm, timeout=4)
-    assert time.monotonic() - began < 4 + 8  # and the engine's time to clean up
+    with graded(submission_of(str(lab)), assignment.load(), Options(), warm, timeout=4) as result:
+        assert time.monotonic() - began < 4 + 2
+        assert started_here(engine)  # who waits for the result does not wait for this to end
     assert (result.verdict, result.score) == ("ungraded", None)
     late = next(c for c in result.checks if c.id == "greeting")
     assert late.status == "error"
@@ -98,12 +119,11 @@ def test_the_deadline_ends_a_submission_that_would_take_longer(lab: Path, warm: 
 def test_a_check_that_crashes_costs_itself_alone(
     lab: Path, tmp_path: Path, warm: Warm, engine: object
 ) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "test_own.py").write_text(
+    own_checks(
+        tmp_path,
         'def test_wrong(app):\n    """Breaks."""\n    1 / 0\n'
         'def test_plain(app):\n    """Asserts."""\n    assert app.app.port == 1\n'
-        'def test_right(app, seen):\n    """Holds."""\n    seen("fine")\n'
+        'def test_right(app, seen):\n    """Holds."""\n    seen("fine")\n',
     )
     lab_ = asked(
         tmp_path,
@@ -122,13 +142,27 @@ def test_a_check_that_crashes_costs_itself_alone(
     assert (result.verdict, result.score) == ("ungraded", None)
 
 
+def test_a_check_of_the_teachers_own_has_all_of_pytest(
+    lab: Path, tmp_path: Path, warm: Warm, engine: object
+) -> None:
+    own_checks(
+        tmp_path,
+        "import pytest\n\ndef test_whole(image, monkeypatch, tmp_path, recwarn):\n"
+        "    monkeypatch.setenv('X', '1')\n    assert 0.1 + 0.2 == pytest.approx(0.3)\n"
+        "    with pytest.raises(ValueError, match='^no'):\n        raise ValueError('no')\n"
+        "def test_told(image):\n    pytest.fail('told so')\n",
+    )
+    lab_ = asked(tmp_path, "extra: own\nchecks:\n  whole: {level: required}\n  told: {level: required}\n")
+    result = grade(submission_of(str(lab)), lab_, Options(), warm)
+    assert [(c.status, c.message) for c in result.checks] == [("passed", ""), ("failed", "told so")]
+
+
 def test_of_a_check_with_parameters_the_worst_outcome_counts(
     lab: Path, tmp_path: Path, warm: Warm, engine: object
 ) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "test_own.py").write_text(
-        "import pytest\n@pytest.mark.parametrize('n', [1, 2, 3])\ndef test_each(image, n):\n    assert n != 2\n"
+    own_checks(
+        tmp_path,
+        "import pytest\n@pytest.mark.parametrize('n', [1, 2, 3])\ndef test_each(image, n):\n    assert n != 2\n",
     )
     lab_ = asked(tmp_path, "extra: own\nchecks:\n  each: {level: required, points: 3}\n")
     result = grade(submission_of(str(lab)), lab_, Options(), warm)
@@ -138,10 +172,11 @@ def test_of_a_check_with_parameters_the_worst_outcome_counts(
 def test_a_file_of_checks_that_cannot_be_read_is_named(
     lab: Path, tmp_path: Path, warm: Warm, engine: object
 ) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "test_broken.py").write_text("import nosuchmodule\ndef test_lost(image): ...\n")
-    (own / "test_fine.py").write_text("def test_fine(image): ...\n")
+    own_checks(
+        tmp_path,
+        "import nosuchmodule\ndef test_lost(image): ...\n",
+        "def test_fine(image): ...\n",
+    )
     lab_ = asked(tmp_path, "extra: own\nchecks:\n  lost: {level: required}\n  fine: {level: required}\n")
     result = grade(submission_of(str(lab)), lab_, Options(), warm)
     assert [(c.id, c.status) for c in result.checks] == [("lost", "error"), ("fine", "passed")]
@@ -169,9 +204,7 @@ def test_a_container_that_no_check_waits_for_goes_all_the_same(
 def test_a_child_that_dies_leaves_errors_and_nothing_on_the_engine(
     lab: Path, tmp_path: Path, warm: Warm, engine: object
 ) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "test_own.py").write_text("import os\ndef test_dies(app):\n    os.kill(os.getpid(), 9)\n")
+    own_checks(tmp_path, "import os\ndef test_dies(app):\n    os.kill(os.getpid(), 9)\n")
     lab_ = asked(tmp_path, "extra: own\nchecks:\n  starts: {level: required}\n  dies: {level: required}\n")
     result = grade(submission_of(str(lab)), lab_, Options(), warm)
     assert [(c.id, c.status) for c in result.checks] == [("starts", "passed"), ("dies", "error")]
@@ -196,23 +229,84 @@ def test_a_local_image_that_is_not_there_is_the_callers_mistake(warm: Warm, engi
         grade(submission_of("no-such-image:v9"), assignment.load(), Options(), warm)
 
 
+def asked_ahead(session: str, image: str) -> socket.socket | None:
+    looked = ahead.look(image)
+    assert looked
+    return ahead.ask(session, looked)
+
+
 def test_no_network_is_asked_for_where_there_is_no_such_image(engine: object) -> None:
-    assert ahead.ask(new_session(), "grader-fixtures/nothing") is None
+    assert asked_ahead(new_session(), "grader-fixtures/nothing") is None
 
 
 def test_a_network_that_nobody_came_to_need_is_gone_at_the_end(
     base: str, engine: docker.DockerClient
 ) -> None:
     session = new_session()
-    asked = ahead.ask(session, base)
+    asked = asked_ahead(session, base)
     assert asked
     Engine(session, asked).close()
     assert not engine.api.networks(names=[f"grader-{session}"])
 
 
+def test_a_network_whose_addresses_are_taken_gets_others(base: str, engine: docker.DockerClient) -> None:
+    session = new_session()
+    taken = [ahead.network(session, attempt)["IPAM"] for attempt in (0, 1)]
+    others = [
+        engine.api.create_network(f"taken-{session}-{n}", ipam=ipam)["Id"] for n, ipam in enumerate(taken)
+    ]
+    its = Engine(session, asked_ahead(session, base))
+    try:
+        name = its.network("isolated")
+        assert engine.api.inspect_network(name)["IPAM"]["Config"][0]["Subnet"] not in str(taken)
+    finally:
+        its.close()
+        for other in others:
+            engine.api.remove_network(other)
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_two_engines_networks_here_never_have_the_same_addresses(
+    base: str, engine: docker.DockerClient, when: str
+) -> None:
+    """No engine asks whether another one has them, and what is sent to the younger network goes to the elder."""
+    session = new_session()
+    wanted = ahead.network(session)
+    with Another() as other:
+        api = docker.from_env(environment={"DOCKER_HOST": other.host}).api
+
+        def taken(ipam: dict[str, Any]) -> None:
+            api.create_network("another", "bridge", ipam=ipam)
+
+        if when == "before":
+            taken(wanted["IPAM"])
+        its = Engine(session, asked_ahead(session, base))
+        if when == "between":
+            assert its.inspect(base)  # the engine has come to it
+            until_network(engine, its.network_name)
+            taken(wanted["IPAM"])
+        name = its.network("isolated")
+        own = engine.api.inspect_network(name)["IPAM"]
+        if when == "after":
+            assert not its.is_doubled()
+            taken(own)
+            assert its.is_doubled()
+        else:
+            assert own["Config"][0]["Subnet"] != wanted["IPAM"]["Config"][0]["Subnet"]
+        its.close()
+        api.remove_network("another")
+
+
+def until_network(engine: docker.DockerClient, name: str) -> None:
+    until = time.monotonic() + 10
+    while not engine.api.networks(names=[name]):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_a_network_that_was_asked_for_is_not_made_twice(base: str, engine: docker.DockerClient) -> None:
     session = new_session()
-    its = Engine(session, ahead.ask(session, base))
+    its = Engine(session, asked_ahead(session, base))
     name = its.network("isolated")
     assert len(engine.api.networks(names=[name])) == 1
     its.close()
@@ -238,23 +332,21 @@ def test_the_engine_is_not_asked_ahead_where_it_is_not_on_a_socket_here(
     for name, value in (("DOCKER_HOST", "tcp://127.0.0.1:1"), ("DOCKER_CONFIG", str(tmp_path))):
         with monkeypatch.context() as environment:
             environment.setenv(name, value)
-            assert ahead.ask(new_session(), base) is None
+            assert ahead.look(base) is None
 
 
 def test_nobody_else_can_reach_the_published_port(lab: Path, warm: Warm, engine: docker.DockerClient) -> None:
     result = grade(submission_of(str(lab)), assignment.load(), Options(keep=True), warm)
-    container = next(
-        c
-        for c in engine.containers.list(ignore_removed=True, filters={"label": "io.grader.session"})
-        if c.labels["io.grader.session"].startswith(f"{os.getpid()}-")
-    )
+    (container,) = started_here(engine)
     try:
         assert container.ports["5000/tcp"][0]["HostIp"] == "127.0.0.1"
         host = container.attrs["HostConfig"]
         assert host["Memory"] == host["MemorySwap"] == 512_000_000
         assert (host["PidsLimit"], host["NanoCpus"]) == (256, 2_000_000_000)
         assert host["SecurityOpt"] == ["no-new-privileges"]
-        assert host["LogConfig"]["Config"]["max-size"] == "8000000"
+        _code, status = container.exec_run(["grep", "CapBnd", "/proc/1/status"])
+        assert not int(status.split()[1], 16) >> 13 & 1  # CAP_NET_RAW
+        assert host["LogConfig"]["Config"]["max-size"] == "4000000"  # of each of two
         code, output = container.exec_run(
             ["sh", "-c", "wget -T 2 -O- http://192.0.2.1/ 2>&1; nslookup deb.debian.org"]
         )
@@ -274,6 +366,57 @@ def test_ctrl_c_is_exit_130_with_nothing_left(lab: Path, engine: object, after: 
     _out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert len(err.split("\n")) <= 3  # click ends the line that holds ^C
+
+
+def test_a_second_ctrl_c_leaves_nothing_either(lab: Path, engine: object) -> None:
+    written(lab, 'CMD ["sleep", "600"]')
+    process = start_grader(lab)
+    for pause in (1.5, 0.2):
+        time.sleep(pause)
+        process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "still cleaning up" in err
+    time.sleep(4)  # nobody waits for it
+
+
+def test_output_that_nobody_reads_changes_no_exit_code(lab: Path, engine: object) -> None:
+    written(lab, f"HEALTHCHECK CMD wget -q -O- http://127.0.0.1:5000/health\n{HTTPD}")
+    command = f"{sys.executable} -m grader check {lab}"
+    for closed in ("| true; exit ${PIPESTATUS[0]}", ">&-", ">&- 2>&-"):
+        shell = subprocess.run(
+            ["bash", "-c", f"{command} {closed}"], capture_output=True, text=True, check=False
+        )
+        assert (shell.returncode, shell.stderr) == (0, ""), closed
+
+
+def test_an_image_that_was_there_without_a_name_still_is(
+    base: str, tmp_path: Path, engine: docker.DockerClient
+) -> None:
+    """Whether its container can start or not."""
+    client = _buildkit_client()
+    assert client
+    for command in (HTTPD, 'CMD ["nosuchprogram"]'):
+        folder = written(tmp_path, f"LABEL own={tmp_path}\n{command}", base)
+        environ = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        subprocess.run(
+            [*client, "--iidfile", tmp_path / "id", folder], env=environ, check=True, capture_output=True
+        )
+        image = (tmp_path / "id").read_text()
+        try:
+            out, err = start_grader(folder).communicate(timeout=60)
+            assert image[:19] in out, out + err
+            assert engine.api.inspect_image(image)["RepoTags"] == []
+        finally:
+            engine.api.remove_image(image)
+
+
+def test_a_directory_is_built_where_there_is_no_docker_command(
+    lab: Path, engine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    out, err = start_grader(lab).communicate(timeout=60)
+    assert "Built sha256:" in out, out + err
 
 
 def test_a_grader_that_is_killed_leaves_nothing_either(lab: Path, engine: docker.DockerClient) -> None:

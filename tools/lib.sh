@@ -77,8 +77,11 @@ apt_install() {
     trap - EXIT INT TERM
 }
 
-# own_network: a network namespace $name at the address $far, of which this machine is the gateway, $near.
+# own_network: a network namespace $name at the address $far, of which this machine is the gateway, $near: a network of
+# four addresses, another one for each script that runs.
 own_network() {
+    local net=10.213.$(($$ / 64 % 254)) last=$(($$ % 64 * 4))
+    near=$net.$((last + 1)) far=$net.$((last + 2))
     ip netns add "$name"
     ip link add "$name-a" type veth peer name eth0 netns "$name"
     ip address add "$near/30" dev "$name-a"

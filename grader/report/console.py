@@ -9,9 +9,9 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.text import Text
 
 from grader.i18n import _
@@ -73,7 +73,6 @@ class _Page:
     def __init__(self, width: int, encoding: str) -> None:
         self.width, self.encoding = max(width, NARROWEST), encoding
         self._lines: list[Text] = []
-        self._wrapper = Console(file=io.StringIO(), width=self.width, _environ={})
 
     def fit(self, text: str) -> str:
         """`text` in what the output can show."""
@@ -94,7 +93,8 @@ class _Page:
         room = max(self.width - first.cell_len, 10)
         if "::" in body:
             room -= len("\\x3a")  # a workflow command may come to start a line where it was not one before
-        for wrapped in Text(self.fit(body)).wrap(self._wrapper, room, overflow="fold", tab_size=4):
+        nobody: Any = None  # rich asks the console how to justify, and nothing is justified
+        for wrapped in Text(self.fit(body)).wrap(nobody, room, overflow="fold", tab_size=4):
             self._lines.append(Text.assemble(first, (words.disarmed(wrapped.plain), style)))
             first = Text(hang, style)
 
@@ -106,21 +106,26 @@ class _Page:
             self._lines.append(Text())
 
     def text(self, color: bool) -> str:
-        out = io.StringIO()
-        console = Console(
-            file=out,
-            width=self.width,
-            force_terminal=color,
-            force_jupyter=False,
-            color_system="standard" if color else None,
-            no_color=not color,
-            legacy_windows=False,
-            _environ={},
-        )
         for entry in self._lines:
             entry.rstrip()
-            console.print(entry, soft_wrap=True, highlight=False, markup=False, emoji=False)
-        return out.getvalue()
+        return _colored(self._lines) if color else "".join(f"{entry.plain}\n" for entry in self._lines)
+
+
+def _colored(lines: Sequence[Text]) -> str:
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        force_terminal=True,
+        force_jupyter=False,
+        color_system="standard",
+        legacy_windows=False,
+        _environ={},
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return out.getvalue()
 
 
 def _result(page: _Page, result: Result) -> None:
@@ -184,8 +189,9 @@ def _check(page: _Page, result: Result, check: Outcome, ids: int, marks: int) ->
     quiet = "" if check.level == "required" and check.status != "skipped" else "dim"
     if words.echoes(result, check):
         message = hint = ""  # told at the top
-    if check.status != "passed":
-        _why(page, message, hint, indent=5, style=quiet)
+    if check.status == "passed":  # its first line is told
+        message, hint = message.partition("\n")[2], ""
+    _why(page, message, hint, indent=5, style=quiet)
 
 
 def _headline(check: Outcome) -> str:

@@ -5,6 +5,7 @@ The images are made without an engine: a layer that all share (a static busybox)
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -97,7 +98,7 @@ def push(
     if kind != "no-healthcheck":
         config["Healthcheck"] = {"Test": probe}
     layers = [base or base_layer(), *more, site]
-    history = [
+    history: list[dict[str, Any]] = [
         {"created_by": "ADD busybox / # buildkit"},
         {"created_by": 'CMD ["sh"]', "empty_layer": True},
         *({"created_by": "COPY more / # buildkit"} for _layer in more),
@@ -140,6 +141,31 @@ def in_the_foreground() -> None:
     """For `preexec_fn`: hear Ctrl-C. A shell's background job, which a test run may be, ignores it, and so would all
     that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def descendants(pid: int) -> list[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
+
+
+def kill_with_all(run: subprocess.Popen[str]) -> None:
+    """`kill -9` of a run and of all that it has started; they are stopped first, so that none starts another."""
+    known: list[int] = []
+    while new := {run.pid, *descendants(run.pid)} - {*known}:
+        known += new
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+    for pid in known:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    run.wait()
 
 
 ENVIRON = {**os.environ, "LC_ALL": "C.UTF-8"}

