@@ -645,6 +645,10 @@ def _images(api: Any, **filters: object) -> list[dict[str, Any]]:
     return list(answer(lambda: api.images(filters=filters), docker.errors.NotFound))
 
 
+# What Podman says of an image that goes while it looks at all of them, first its layer or first its files.
+GOING = "(image|layer) not known|locating item named .* for image with ID"
+
+
 def answer(ask: Callable[[], Any], *passing: type[Exception]) -> Any:
     """What the engine answers, asked again after errors that are `passing`, and where Podman stumbles over another
     image that has just gone: it looks at all of them for an image's parent."""
@@ -652,7 +656,7 @@ def answer(ask: Callable[[], Any], *passing: type[Exception]) -> Any:
         try:
             return ask()
         except docker.errors.APIError as error:
-            stumbled = error.status_code != 404 and "image not known" in str(error.explanation)
+            stumbled = error.status_code != 404 and re.search(GOING, str(error.explanation))
             if not stumbled and not isinstance(error, passing):
                 raise
         time.sleep(0.1)
