@@ -119,7 +119,7 @@ class Case:
     def client(self) -> registry.Client:
         from . import registry
 
-        return registry.Client()
+        return registry.anonymous()
 
     @stage
     def published(self) -> registry.RemoteImage:

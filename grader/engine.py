@@ -92,11 +92,8 @@ class Engine:
                 raise OSError(
                     0, _("it is on {host}, and submissions cannot be reached there").format(host=away)
                 )
-            if self.api.base_url.startswith(
-                "http+docker"
-            ):  # on a socket there is no proxy, and no certificate
-                self.api.trust_env = False
-                self.api.merge_environment_settings = _as_it_is  # type: ignore[method-assign, assignment]
+            if self.api.base_url.startswith("http+docker"):
+                _lighten(self.api)
         except (docker.errors.DockerException, requests.RequestException, OSError, KeyError) as error:
             raise Trouble(
                 _("No container engine answers at {where}: {error}").format(
@@ -587,6 +584,16 @@ def _pool(network: Mapping[str, Any]) -> Mapping[str, Any]:
     """The addresses of a network, as the engine describes it."""
     pools: Sequence[Mapping[str, Any]] = (network.get("IPAM") or {}).get("Config") or ({},)
     return pools[0]
+
+
+def _lighten(api: Any) -> None:
+    """Spare each request on a socket what it does not need."""
+    api.trust_env = False  # there is no proxy, and no certificate
+    api.merge_environment_settings = _as_it_is
+    adapter = api.get_adapter(api.base_url)
+    connection = adapter.get_connection
+    # docker-py has a pool of connections for each address of the engine, of which hardly one is asked twice.
+    adapter.get_connection = lambda _url, proxies=None: connection(api.base_url, proxies)
 
 
 def _as_it_is(_url: str, _proxies: object, stream: bool, *_of_tls: object) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -491,6 +492,12 @@ class Client:
                 self._left(host)
             over = len(body) > limit
             return _Answer(host, response.status_code, response.headers, bytes(body[:limit]), over)
+
+
+@cache
+def anonymous() -> Client:
+    """One for all that this process asks without credentials: connections and tokens are kept."""
+    return Client()
 
 
 def _path(ref: Reference) -> str:
