@@ -414,11 +414,13 @@ class Case:
         self.told(_("waiting for its answers"))
         from .running import Running
 
-        running = Running(
+        running = self._running = Running(
             self.assignment, app, facts, engine.release_network, self.foreign, self.options.cadence
         )
         running.await_answer()
         return running
+
+    _running: Running | None = None
 
     def in_doubt(self) -> bool:
         """Whether what was seen of the running submission may be the engine's doing."""
@@ -431,6 +433,8 @@ class Case:
         if engine and self._ahead and self._ahead.is_alive():  # no check has waited for it
             engine.abandon()
             self._ahead.join()
+        if self._running:
+            self._running.over.set()
         if engine := self._engine_reached():
             engine.close(hold=self.options.hold and self.is_remote)
 

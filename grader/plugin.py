@@ -9,12 +9,13 @@ the student's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Set
+from collections.abc import Callable, Generator, Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.main import pytest_runtestloop as run_once
 
 from . import assignment as assignments
 from .assignment import CHECKS, Assignment, Check
@@ -224,7 +225,7 @@ def pytest_runtest_makereport(
 def _tell(config: pytest.Config, outcome: Outcome, error: BaseException | None) -> None:
     """Send an outcome; and before it that of an earlier check, where what it found no longer holds: an application
     that was up has ended since."""
-    told = config.stash.setdefault(TOLD, {})
+    told = config.stash[TOLD]
     earlier = told.get(outcome.blocked_by or "")
     if earlier and earlier.status == "passed" and isinstance(error, Fault):
         message, hint = visible(error.message), visible(error.hint) if error.hint else None
@@ -313,16 +314,16 @@ def _in_pytests_words(report: pytest.TestReport, outcome: Outcome) -> None:
 
 
 class Given:
-    """A pytest plugin that hands a submission in, and its outcomes out.
+    """A pytest plugin that hands submissions in, and their outcomes out.
 
-    `begin` is called when the checks have been collected, and gives the case and where its outcomes go: a process
+    `gradings` gives each case and where its outcomes go, the first when the checks have been collected: a process
     that forks there collects once for many.
     """
 
     def __init__(
-        self, assignment: Assignment, begin: Callable[[], tuple[Case, Callable[[Outcome], None]]]
+        self, assignment: Assignment, gradings: Iterator[tuple[Case, Callable[[Outcome], None]]]
     ) -> None:
-        self._assignment, self._begin = assignment, begin
+        self._assignment, self._gradings = assignment, gradings
         self.unread: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
@@ -336,5 +337,11 @@ class Given:
             self.unread.append(f"{report.nodeid}: {one_line(str(report.longrepr).strip().splitlines()[-1])}")
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        session.config.stash[CASE], session.config.stash[TELL] = self._begin()
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """pytest's own, for each: what its fixtures were for one is gone when the last check has run."""
+        stash = session.config.stash
+        for case, tell in self._gradings:
+            stash[CASE], stash[TELL], stash[TOLD] = case, tell, {}
+            session.testsfailed = 0
+            run_once(session)
+        return True

@@ -57,6 +57,7 @@ class Running:
         self.answered: float | None = None
         self.silence: probe.NoAnswer | None = None
         self._healthy: Future[Probe] | None = None
+        self.over = threading.Event()  # nobody asks any more
 
     def alive(self) -> State:
         """The state of the running container. Fault of `starts` where it has ended."""
@@ -77,8 +78,7 @@ class Running:
     def _watch_disk(self) -> None:
         """End the container once it has written more than its share, which no engine bounds for us: a quota takes XFS,
         and a mount option."""
-        while not self._overfull:
-            time.sleep(1)  # an honest one is judged before the first look
+        while not self._overfull and not self.over.wait(1):  # an honest one is judged before the first look
             with contextlib.suppress(Trouble):  # a look may take the engine too long; the next one may not
                 if not self.app.state().running:
                     return

@@ -105,7 +105,7 @@ def graded(
         raise HelperEnded(
             _("The grader's own helper process has ended: {error}").format(error=error)
         ) from error
-    with channel as child, _cleaned(child, seen, session, asked is not None, left):
+    with _given_back(channel, warm, seen) as child, _cleaned(child, seen, session, asked is not None, left):
         seen.hear(child, began + seconds, told, until=lambda: seen.known)
         late = not seen.known and time.monotonic() >= began + seconds
         if not seen.known:
@@ -129,6 +129,18 @@ def graded(
             engine=seen.engine,
             grader=__version__,
         )
+
+
+@contextlib.contextmanager
+def _given_back(child: socket.socket, warm: Warm, seen: _Seen) -> Iterator[socket.socket]:
+    """At the end, the child takes another job, or is let go."""
+    try:
+        yield child
+    finally:
+        if seen.free:
+            warm.give_back(child)
+        else:
+            child.close()
 
 
 @contextlib.contextmanager
@@ -185,6 +197,7 @@ class _Seen:
     def __init__(self) -> None:
         self.pid: int | None = None
         self.known = self.clean = False  # all that there is to tell; nothing is left
+        self.free = False  # the child, for another job
         self.outcomes: dict[str, Outcome] = {}
         self.image: Image | None = None
         self.engine: Engine | None = None
@@ -224,8 +237,8 @@ class _Seen:
                 self.trouble = text
             case {"known": known}:
                 self.known = known
-            case {"clean": clean}:
-                self.clean = clean
+            case {"clean": clean, "free": free}:
+                self.clean, self.free = clean, free
 
     def _hear(self, outcome: Outcome) -> None:
         """Of several outcomes of one check, a test with parameters or one that held at first, the worst counts."""

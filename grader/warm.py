@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import pickle
+import select
 import signal
 import socket
 import sys
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """In a child: what to do, where to answer, and a network asked for ahead."""
+    """In a child: where it is told what to do, and answers; and a network asked for ahead."""
 
-    work: bytes
     channel: socket.socket
     asked: socket.socket | None
 
@@ -41,6 +41,7 @@ class Warm:
     def __init__(self, fresh: bool = True, run: str = "", assignment: Assignment | None = None) -> None:
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._jobs: WeakSet[socket.socket] = WeakSet()
+        self._free = list[socket.socket]()
         self.stopped = False
         self._pid = os.fork()
         if self._pid == 0:
@@ -55,19 +56,37 @@ class Warm:
             self._here.send(pickle.dumps(assignment))
 
     def start(self, job: bytes, asked: socket.socket | None = None) -> socket.socket:
-        """Have a job done (see `child.work`); what it sends comes out of the socket, to its end.
+        """Have a job done (see `child.work`); what it sends comes out of the socket, to its end, or until the child
+        says that it is free: then the socket may be given back.
         `asked`: a network ahead, which becomes the child's (see `ahead`).
 
         Raises OSError where the warm process has ended.
         """
-        here, there = socket.socketpair()
-        with there, asked or contextlib.nullcontext():
-            socket.send_fds(self._here, [b"job"], [s.fileno() for s in (there, asked) if s])
-        self._jobs.add(here)
+        here = (None if asked else self._free_child()) or self._forked(asked)
         here.sendall(len(job).to_bytes(4, "big") + job)
         if self.stopped:
             here.shutdown(socket.SHUT_RDWR)
         return here
+
+    def _forked(self, asked: socket.socket | None) -> socket.socket:
+        here, there = socket.socketpair()
+        with there, asked or contextlib.nullcontext():
+            socket.send_fds(self._here, [b"job"], [s.fileno() for s in (there, asked) if s])
+        self._jobs.add(here)
+        return here
+
+    def _free_child(self) -> socket.socket | None:
+        while self._free:
+            with contextlib.suppress(IndexError):  # another thread has just taken the last one
+                free = self._free.pop()
+                if not select.select([free], [], [], 0)[0]:
+                    return free
+                free.close()  # it has ended
+        return None
+
+    def give_back(self, child: socket.socket) -> None:
+        """The child is free, for whoever starts a job next."""
+        self._free.append(child)
 
     def stop(self) -> None:
         """End all jobs under way, and those that are started from now on."""
@@ -78,6 +97,8 @@ class Warm:
 
     def close(self) -> bool:
         """End the warm process, once its children have ended; whether it could sweep its run."""
+        for child in self._free:
+            child.close()
         self._here.close()
         try:
             return os.waitpid(self._pid, 0)[1] == 0
@@ -182,8 +203,7 @@ def _job(fds: Sequence[int]) -> Job:
     channel, *asked = (socket.socket(fileno=fd) for fd in fds)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-    with channel.makefile("rb") as file:
-        return Job(file.read(int.from_bytes(file.read(4), "big")), channel, next(iter(asked), None))
+    return Job(channel, next(iter(asked), None))
 
 
 if __name__ == "__main__":

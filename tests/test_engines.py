@@ -238,7 +238,9 @@ def test_a_classic_build_tells_what_comes_of_another_stage(classic: Classic) -> 
     [
         NotFound("content digest sha256:e7: not found"),
         APIError("500", explanation='reading image "e7": locating image with ID "e7": image not known'),
-        APIError("500", explanation='locating item named "manifest" for image with ID "b3": file does not exist'),
+        APIError(
+            "500", explanation='locating item named "manifest" for image with ID "b3": file does not exist'
+        ),
     ],
     ids=["containerd", "podman", "podman, its files first"],
 )
