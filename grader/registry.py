@@ -225,6 +225,7 @@ class Client:
         self._timeout, self._deadline, self._credentials = timeout, deadline_s, credentials
         self._session = _Session()
         self._authorization: dict[str, str] = {}  # by repository's address
+        self._sizes: dict[tuple[str, str], int] = {}  # of a host's blobs
         self._call = threading.local()
 
     def resolve(self, reference: Reference, platform: str = "linux/amd64") -> RemoteImage:
@@ -242,16 +243,19 @@ class Client:
 
     def stored(self, image: RemoteImage) -> int:
         """Bytes of an image's layers as they are stored: a registry does not look whether a manifest's sizes are right.
-        Where it does not tell of a blob, what the manifest says of it."""
+        Where it does not tell of a blob, what the manifest says of it. Each blob is asked for once: what images share
+        has one digest."""
 
         def size(layer: Layer) -> int:
+            known = (image.reference.host, layer.digest)
             with suppress(RegistryTrouble, Refused, ValueError):
-                path = f"blobs/{layer.digest}"
-                answer = self._ask(image.reference, path, 0, method="HEAD", tries=1)
-                said = int(answer.headers.get("Content-Length", "0"))
-                if answer.status == 200 and _int64(said):
-                    return max(layer.size, said)
-            return layer.size
+                if known not in self._sizes:
+                    path = f"blobs/{layer.digest}"
+                    answer = self._ask(image.reference, path, 0, method="HEAD", tries=1)
+                    said = int(answer.headers.get("Content-Length", "0"))
+                    if answer.status == 200 and _int64(said):
+                        self._sizes[known] = said
+            return max(layer.size, self._sizes.get(known, 0))
 
         return self._in_time(image.reference, lambda: sum(map(size, image.layers)))
 

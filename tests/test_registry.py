@@ -212,6 +212,14 @@ def test_a_digest_costs_one_more_request_once_a_token_is_there(guarded: Registry
         assert front.connections == 1
 
 
+def test_what_a_registry_stores_of_a_layer_is_asked_once(plain: Registry) -> None:
+    with Front(plain) as front:
+        asked = Client()
+        image = asked.resolve(ref(front))
+        assert asked.stored(image) == asked.stored(image) == image.compressed
+        assert [method for method, _ in front.seen].count("HEAD") == len(image.layers) > 0
+
+
 def test_a_digest_is_read_with_get_where_head_says_nothing(plain: Registry) -> None:
     digest = Client().digest(ref(plain))
 
