@@ -79,12 +79,14 @@ class Engine:
         try:
             _choose_host()
             # /_ping tells both versions at once; /version, docker-py's own way, starts programs to find out.
-            greeted = docker.from_env(version=OLDEST_API, timeout=GREETING_S).api
-            told = greeted.get(f"{greeted.base_url}/_ping", timeout=GREETING_S).headers
+            self.client = docker.from_env(version=OLDEST_API, timeout=GREETING_S)
+            self.api: Any = self.client.api
+            if self.api.base_url.startswith("http+docker"):
+                _lighten(self.api)
+            told = self.api.get(f"{self.api.base_url}/_ping", timeout=GREETING_S).headers
             if "Api-Version" not in told:
                 raise OSError(0, _("what answers there is no container engine"))
-            self.client = docker.from_env(version=told["Api-Version"], timeout=GREETING_S)
-            self.api: Any = self.client.api
+            self.api._version = told["Api-Version"]  # type: ignore[attr-defined]
             name, _slash, version = told.get("Server", "docker/?").partition(" ")[0].partition("/")
             self.info = model.Engine(name.lower(), version)
             self.api.timeout = STALL_S
@@ -92,8 +94,6 @@ class Engine:
                 raise OSError(
                     0, _("it is on {host}, and submissions cannot be reached there").format(host=away)
                 )
-            if self.api.base_url.startswith("http+docker"):
-                _lighten(self.api)
         except (docker.errors.DockerException, requests.RequestException, OSError, KeyError) as error:
             raise Trouble(
                 _("No container engine answers at {where}: {error}").format(
@@ -588,6 +588,8 @@ def _pool(network: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _lighten(api: Any) -> None:
     """Spare each request on a socket what it does not need."""
+    # Until Python 3.12, isinstance with requests' own protocol goes through the names of all its members.
+    requests.utils._SupportsItems = Mapping  # type: ignore[attr-defined]
     api.trust_env = False  # there is no proxy, and no certificate
     api.merge_environment_settings = _as_it_is
     adapter = api.get_adapter(api.base_url)

@@ -30,6 +30,7 @@ from .text import one_line, plain, visible
 
 ASSIGNMENT = pytest.StashKey[Assignment]()  # known when checks are collected; the case, when they run
 CASE = pytest.StashKey[Case]()
+CHECK = pytest.StashKey[Check]()  # of each item that is one
 TELL = pytest.StashKey[Callable[[Outcome], None]]()
 TOLD = pytest.StashKey[dict[str, Outcome]]()
 SEEN = pytest.StashKey["Seen"]()
@@ -90,9 +91,7 @@ def app(case: Case) -> Running:
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
     """This check's entry in the assignment."""
-    found = request.config.stash[ASSIGNMENT].check(_id(request.node))
-    assert found is not None
-    return found
+    return request.node.stash[CHECK]  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -165,7 +164,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     if ASSIGNMENT not in config.stash:
         raise pytest.UsageError("checks need --submission TARGET: a directory with a Dockerfile, or an image")
-    order = {check.id: n for n, check in enumerate(config.stash[ASSIGNMENT].checks)}
+    asked = {check.id: check for check in config.stash[ASSIGNMENT].checks}
+    order = {check: n for n, check in enumerate(asked)}
     turns = [line.partition(":")[0] for line in MARKERS]
 
     def turn(item: pytest.Item) -> tuple[int, int]:
@@ -173,6 +173,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return next(late, 0), order[_id(item)]
 
     kept = sorted((i for i in mine if _id(i) in order), key=turn)
+    for item in kept:
+        item.stash[CHECK] = asked[_id(item)]
     items[:] = [i for i in items if i not in mine] + kept
 
 
@@ -209,7 +211,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     config = item.config
-    if CASE not in config.stash or not _is_check(item, config):
+    if CHECK not in item.stash:
         return report
     error = call.excinfo.value if call.excinfo else None
     if call.when == "call" or error is not None:
@@ -239,8 +241,7 @@ def _tell(config: pytest.Config, outcome: Outcome, error: BaseException | None) 
 
 def _outcome(item: pytest.Item, error: BaseException | None) -> Outcome:
     """What became of a check, from what it raised; None: it holds."""
-    seen, check = item.stash[SEEN], item.config.stash[ASSIGNMENT].check(_id(item))
-    assert check is not None
+    seen, check = item.stash[SEEN], item.stash[CHECK]
     outcome = Outcome(
         id=check.id,
         title=title(check, item.function.__doc__ if isinstance(item, pytest.Function) else None),
