@@ -415,7 +415,13 @@ class Case:
         from .running import Running
 
         running = self._running = Running(
-            self.assignment, app, facts, engine.release_network, self.foreign, self.options.cadence
+            self.assignment,
+            app,
+            facts,
+            engine.release_network,
+            self.foreign,
+            self.options.cadence,
+            self.options.pause,
         )
         running.await_answer()
         return running

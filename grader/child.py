@@ -158,6 +158,7 @@ def over(own: set[threading.Thread]) -> bool:
 # pytest's plugins that no shipped check needs: loading them is a third of our time.
 _UNUSED = [
     "cacheprovider",
+    "capture",
     "debugging",
     "doctest",
     "faulthandler",
@@ -219,10 +220,9 @@ def _run_checks(assignment: Assignment, gradings: Iterator[Parts]) -> list[str]:
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed has no say in a verdict
     arguments = ["-c", os.devnull, f"--rootdir={extra or CHECKS}", str(CHECKS)]
-    arguments += ["--capture=no"]  # nobody reads it
     if extra:
         arguments += [str(extra), f"--confcutdir={extra}", "-pno:cacheprovider", "--import-mode=importlib"]
-        arguments += ["--continue-on-collection-errors"]
+        arguments += ["--continue-on-collection-errors", "--capture=no"]  # which nobody reads
     else:
         # Without the first, all that lies beside the folders above would be looked through.
         arguments += [f"--confcutdir={CHECKS}", "--noconftest", "--assert=plain"]

@@ -17,8 +17,9 @@ class Options(NamedTuple):
     """Plain data: it crosses process borders. `runtime` is the engine's, None for its default.
 
     A class run lends networks without a way out (`held`; see `holder`), and has pulled images stay (`hold`), in their
-    session's name, until it removes them. `cadence` is the seconds between two runs of an image's own health check:
-    each costs the engine as much as it costs the image, and in a class others wait for that.
+    session's name, until it removes them. `cadence` is the seconds between two runs of an image's own health check, and
+    `pause` those between two requests until there is an answer: each costs the engine as much as it costs the image,
+    and in a class others wait for that.
     """
 
     local: bool = False
@@ -30,3 +31,4 @@ class Options(NamedTuple):
     held: Held | None = None
     hold: bool = False
     cadence: float = 0.1
+    pause: float = 0.0125

@@ -47,12 +47,14 @@ class Running:
         stopping: Callable[[], None],
         foreign: Callable[[], bool] = lambda: False,
         cadence: float = 0.1,
+        pause: float = 0.0125,
     ) -> None:
         """`stopping` is called when the container has been told to end; `foreign` says whether the image is for
-        another processor than the engine's; `cadence` is that of its health check, and of our own first requests."""
+        another processor than the engine's; `cadence` is that of its health check, `pause` of our own first requests.
+        """
         self.assignment, self.timeouts = assignment, assignment.timeouts
         self.app, self.facts, self._stopping, self._foreign = app, facts, stopping, foreign
-        self._cadence = cadence
+        self._cadence, self._pause = cadence, pause
         self.started = time.monotonic()
         self.answered: float | None = None
         self.silence: probe.NoAnswer | None = None
@@ -118,7 +120,7 @@ class Running:
                 self.alive()
                 if self._will_never_answer():
                     break
-            time.sleep(self._cadence / 8 if looked - self.started < 2 else 0.1)
+            time.sleep(self._pause if looked - self.started < 2 else max(self._pause, 0.1))
         self._waited = time.monotonic() - self.started
         self.alive()
 

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
@@ -188,7 +189,7 @@ class Journal:
         except sqlite3.Error as error:
             raise _not_opened(path, error) from None
         self._path, self._inode = path, path.stat().st_ino
-        self._read_demands: dict[int, tuple[AssignmentRef, list[Demand]]] = {}
+        self._read_demands: dict[int, tuple[AssignmentRef, tuple[Demand, ...]]] = {}
 
     def _open(self, path: Path) -> None:
         version = self._version(path)
@@ -479,13 +480,13 @@ class Journal:
         )
         return row and str(row[0])
 
-    def _demands(self, which: str = "holds") -> tuple[AssignmentRef, list[Demand]]:
+    def _demands(self, which: str = "holds") -> tuple[AssignmentRef, tuple[Demand, ...]]:
         number, ref, demands = self._one(
             f"SELECT number, assignment, demands FROM run WHERE {which} ORDER BY number DESC LIMIT 1"  # noqa: S608
         )
         # A run's do not change, and each result of a class asks for them.
         if number not in self._read_demands:
-            listed = [Demand(**each) for each in json.loads(demands)]
+            listed = tuple(Demand(**each) for each in json.loads(demands))
             self._read_demands[number] = (AssignmentRef(**json.loads(ref)), listed)
         return self._read_demands[number]
 
@@ -519,7 +520,8 @@ def _worth(demands: Sequence[Demand]) -> list[tuple[str, Level, float]]:
     return [(demand.id, demand.level, demand.points) for demand in demands]
 
 
-def rescored(row: str, current: tuple[AssignmentRef, Sequence[Demand]]) -> Result:
+@lru_cache(128)  # as many as a class: each of its reports asks for all of them
+def rescored(row: str, current: tuple[AssignmentRef, tuple[Demand, ...]]) -> Result:
     """A stored result under the current levels and points. Pure."""
     found = json_.from_dict(json.loads(row))
     assignment, demands = current

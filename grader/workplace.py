@@ -23,6 +23,7 @@ from .warm import Warm
 HELD = 32  # images: what is shared by a class is in one of them
 LIKELY = 300_000_000  # bytes of an image, unpacked, as long as none has been seen
 CADENCE_S = 0.5  # a run before the application is up is in vain, and starts a Python
+PAUSE_S = 0.125  # as is a request
 PATIENCE_S = 120  # with an engine that does not answer
 FAILURES = 3  # in a row, until nobody is taken to be able to hold a network
 
@@ -48,7 +49,7 @@ class Workplace:
         if assignment.run.network == "isolated" and not options.runtime:
             with contextlib.suppress(Trouble):  # then each submission has its own
                 self._holds = holder.image(self._engine)
-        self._options = options._replace(hold=True, cadence=CADENCE_S)
+        self._options = options._replace(hold=True, cadence=CADENCE_S, pause=PAUSE_S)
         self._shelf = Shelf(self._engine, disk)
 
     def grade(self, submission: Submission, timeout: float | None = None) -> Result:
