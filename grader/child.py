@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import pickle
+import resource
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 Parts = tuple[Case, Callable[[Outcome], None]]  # of a grading: the case, and where its outcomes go
 
 LENT = 25  # submissions to one child: what each leaves in its memory adds up
+LEAN = 128 << 10  # KiB: a child that has once taken more takes no other
 
 
 def work(job: Job) -> None:
@@ -144,8 +146,10 @@ class _Grading:
             if not self._options.keep:
                 self.case.close()
             self._owner.session = None
-            own = {threading.main_thread(), self._owner.ear}
-            self._owner.send(clean=True, free=self._goes_on and not any(error) and over(own))
+            goes_on = (
+                self._goes_on and not any(error) and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < LEAN
+            )
+            self._owner.send(clean=True, free=goes_on and over({threading.main_thread(), self._owner.ear}))
 
 
 def over(own: set[threading.Thread]) -> bool:
