@@ -186,6 +186,7 @@ class Engine:
                     "Podman does not make sure that an image's layers are those of its config, and these may not be."
                 ),
                 _("Grade it with Docker."),
+                check="published",
             )
 
     def _mark(self, reference: str) -> None:

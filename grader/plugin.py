@@ -226,13 +226,14 @@ def pytest_runtest_makereport(
 
 def _tell(config: pytest.Config, outcome: Outcome, error: BaseException | None) -> None:
     """Send an outcome; and before it that of an earlier check, where what it found no longer holds: an application
-    that was up has ended since."""
+    that was up has ended since, or an engine that was asked for more does not tell."""
     told = config.stash[TOLD]
     earlier = told.get(outcome.blocked_by or "")
-    if earlier and earlier.status == "passed" and isinstance(error, Fault):
+    if earlier and earlier.status == "passed" and isinstance(error, (Fault, Trouble)):
         message, hint = visible(error.message), visible(error.hint) if error.hint else None
-        evidence = plain(earlier.evidence | error.evidence)
-        earlier = replace(earlier, status="failed", points=0, message=message, hint=hint, evidence=evidence)
+        status: Status = "failed" if isinstance(error, Fault) else "error"
+        evidence = plain(earlier.evidence | (error.evidence if isinstance(error, Fault) else {}))
+        earlier = replace(earlier, status=status, points=0, message=message, hint=hint, evidence=evidence)
         told[earlier.id] = earlier
         config.stash[TELL](earlier)
     told[outcome.id] = outcome
