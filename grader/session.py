@@ -1,7 +1,8 @@
 """graded(submission, …) → Result: one child process, one deadline, nothing left behind.
 
-A warm process, which has the engine's library loaded, is or forks a child for each submission (`child.py`). The child
-sends every outcome as a line of JSON the moment it exists; what has not come when the child is gone is `error`.
+A warm process, which has the engine's library loaded, becomes the child or forks it; one of a class takes the next
+submission when it is free (`child.py`). It sends every outcome as a line of JSON the moment it exists; what has not
+come when the child is gone is `error`.
 """
 
 from __future__ import annotations

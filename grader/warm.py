@@ -1,5 +1,5 @@
-"""The warm process: it loads the engine's library while its owner does something else, and forks for each job, where
-there may be more than one.
+"""The warm process: it loads the engine's library while its owner does something else, and where there may be more than
+one job, forks for each that no child is free for.
 
 Imports nothing slow by itself: it is the first thing that `grader check` does.
 """
