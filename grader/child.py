@@ -94,7 +94,7 @@ class _Owner:
         with (
             contextlib.suppress(Exception),
             self._channel.makefile("rb") as file,
-        ):  # whatever ends it: it has ended
+        ):  # whatever ends it: it is over
             while size := file.read(4):
                 job = pickle.loads(file.read(int.from_bytes(size, "big")))  # noqa: S301 - from our own parent
                 self.session = job[3]
@@ -145,11 +145,11 @@ class _Grading:
         with contextlib.suppress(Trouble):  # then whoever waits sweeps
             if not self._options.keep:
                 self.case.close()
+            lean = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < LEAN
+            own = {threading.main_thread(), self._owner.ear}
+            free = self._goes_on and lean and not any(error) and over(own)
             self._owner.session = None
-            goes_on = (
-                self._goes_on and not any(error) and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < LEAN
-            )
-            self._owner.send(clean=True, free=goes_on and over({threading.main_thread(), self._owner.ear}))
+            self._owner.send(clean=True, free=free)
 
 
 def over(own: set[threading.Thread]) -> bool:
