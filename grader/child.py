@@ -60,6 +60,8 @@ def work_on(assignment: Assignment | None, jobs: Callable[[], Job]) -> None:
             with _Grading(owner, goes_on=left > 0) as grading:
                 grading.look()
                 yield grading.parts
+            if not grading.free:
+                break
 
     with contextlib.closing(gradings()) as them:
         _run_checks(assignment, them)
@@ -110,7 +112,7 @@ class _Grading:
     """One job: what it has seen is sent, and at the end nothing of it is left. `goes_on`: then there may be another."""
 
     def __init__(self, owner: _Owner, goes_on: bool = False) -> None:
-        self._owner, self._goes_on = owner, goes_on
+        self._owner, self._goes_on, self.free = owner, goes_on, False
         submission, assignment, self._options, session = owner.job()
         owner.send(pid=os.getpid())
         use(self._options.lang)
@@ -147,9 +149,9 @@ class _Grading:
                 self.case.close()
             lean = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < LEAN
             own = {threading.main_thread(), self._owner.ear}
-            free = self._goes_on and lean and not any(error) and over(own)
+            self.free = self._goes_on and lean and not any(error) and over(own)
             self._owner.session = None
-            self._owner.send(clean=True, free=free)
+            self._owner.send(clean=True, free=self.free)
 
 
 def over(own: set[threading.Thread]) -> bool:

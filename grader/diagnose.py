@@ -90,7 +90,10 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     names neither the image's own program nor its user speaks of the engine's."""
     argv = [*(facts.config.get("Entrypoint") or ()), *(facts.config.get("Cmd") or ())]
     command = shlex.join(map(str, argv))
-    if re.search(r"no command (?:specified|or entrypoint provided)", said, re.IGNORECASE):
+    none = 'exec: "": executable file not found'  # Podman 5 tries, and finds no program of no name
+    if (none in said and not argv) or re.search(
+        r"no command (?:specified|or entrypoint provided)", said, re.IGNORECASE
+    ):
         return (
             _("The image has neither CMD nor ENTRYPOINT: there is nothing to start."),
             _(

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 from functools import cache
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -193,6 +194,7 @@ class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self.auth = lambda request: request  # any `auth` at all keeps requests from ~/.netrc
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # of one registry another would get
         self.headers = requests.structures.CaseInsensitiveDict(
             {"User-Agent": f"grader/{__version__}", "Accept-Encoding": "identity"}
         )
@@ -232,8 +234,10 @@ class Client:
         """What `reference` is on its registry, for `platform` (`os/arch[/variant]`).
 
         NotPublic, TagMissing, NoPlatform or BadImage where the submission is at fault, RegistryTrouble where
-        we are. Five requests for an index behind a token: 401, token, index, manifest, config.
+        we are. Five requests for an index behind a token: 401, token, index, manifest, config. The token is a new one:
+        that an old one is refused says nothing of the image.
         """
+        self._authorization.pop(_address(reference), None)
         return self._in_time(reference, lambda: self._resolve(reference, platform))
 
     def digest(self, reference: Reference) -> str:
@@ -253,7 +257,7 @@ class Client:
                     path = f"blobs/{layer.digest}"
                     answer = self._ask(image.reference, path, 0, method="HEAD", tries=1)
                     said = int(answer.headers.get("Content-Length", "0"))
-                    if answer.status == 200 and _int64(said):
+                    if answer.status == 200 and _int64(said) and said:
                         self._sizes[known] = said
             return max(layer.size, self._sizes.get(known, 0))
 
@@ -500,7 +504,7 @@ class Client:
 
 @cache
 def anonymous() -> Client:
-    """One for all that this process asks without credentials: connections and tokens are kept."""
+    """One for all that this process asks without credentials: connections are kept."""
     return Client()
 
 

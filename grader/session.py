@@ -253,7 +253,7 @@ class _Seen:
         for line in _lines(child, time.monotonic() + 5, self._unread):
             self.take(line, lambda _text: None)
             self._kill()  # its id is the first thing that it tells; until then it has hardly begun
-        self.pid = None  # another's, perhaps, from now on
+        self.pid, self.free = None, False  # another's id, perhaps, from now on
 
     def _kill(self) -> None:
         if self.pid:

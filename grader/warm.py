@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,9 +41,10 @@ class Warm:
 
     def __init__(self, fresh: bool = True, run: str = "", assignment: Assignment | None = None) -> None:
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
         self._jobs: WeakSet[socket.socket] = WeakSet()
         self._free = list[socket.socket]()
-        self.stopped = False
+        self.stopped = self._closed = False
         self._pid = os.fork()
         if self._pid == 0:
             self._here.close()
@@ -62,43 +64,58 @@ class Warm:
 
         Raises OSError where the warm process has ended.
         """
-        here = (None if asked else self._free_child()) or self._forked(asked)
-        here.sendall(len(job).to_bytes(4, "big") + job)
+        told = len(job).to_bytes(4, "big") + job
+        while not asked and (free := self._free_child()):
+            with contextlib.suppress(OSError):  # it has just ended
+                return self._told(free, told)
+        return self._told(self._forked(asked), told)
+
+    def _told(self, child: socket.socket, job: bytes) -> socket.socket:
+        child.sendall(job)
         if self.stopped:
-            here.shutdown(socket.SHUT_RDWR)
-        return here
+            child.shutdown(socket.SHUT_RDWR)
+        return child
 
     def _forked(self, asked: socket.socket | None) -> socket.socket:
         here, there = socket.socketpair()
         with there, asked or contextlib.nullcontext():
             socket.send_fds(self._here, [b"job"], [s.fileno() for s in (there, asked) if s])
-        self._jobs.add(here)
+        with self._lock:
+            self._jobs.add(here)
         return here
 
     def _free_child(self) -> socket.socket | None:
-        while self._free:
-            with contextlib.suppress(IndexError):  # another thread has just taken the last one
-                free = self._free.pop()
-                if not select.select([free], [], [], 0)[0]:
+        with self._lock:
+            while self._free:
+                free, poll = self._free.pop(), select.poll()
+                poll.register(free, select.POLLIN)
+                if not poll.poll(0):
                     return free
                 free.close()  # it has ended
         return None
 
     def give_back(self, child: socket.socket) -> None:
         """The child is free, for whoever starts a job next."""
-        self._free.append(child)
+        with self._lock:
+            if self._closed:
+                child.close()
+            else:
+                self._free.append(child)
 
     def stop(self) -> None:
         """End all jobs under way, and those that are started from now on."""
         self.stopped = True
-        for job in list(self._jobs):
-            with contextlib.suppress(OSError):
-                job.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for job in self._jobs:
+                with contextlib.suppress(OSError):
+                    job.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> bool:
         """End the warm process, once its children have ended; whether it could sweep its run."""
-        for child in self._free:
-            child.close()
+        with self._lock:
+            self._closed = True
+            for child in self._free:
+                child.close()
         self._here.close()
         try:
             return os.waitpid(self._pid, 0)[1] == 0

@@ -241,6 +241,13 @@ def test_a_refused_start_that_is_not(said: str) -> None:
     assert diagnose.why_not_started(said, facts) is None
 
 
+def test_podman_5_looks_for_a_program_of_no_name_where_an_image_has_none() -> None:
+    said = 'exec: "": executable file not found in $PATH: OCI runtime attempted to invoke a command'
+    none = diagnose.why_not_started(said, Facts(None, None, None, "linux/amd64", {}))
+    assert none is not None
+    assert "neither CMD nor ENTRYPOINT" in none[0]
+
+
 def test_a_program_that_cannot_be_printed_is_not_any_program() -> None:
     facts = Facts(None, None, None, "linux/amd64", {"Cmd": ["\x01\x02"]})
     said = 'exec: "iptables": executable file not found in $PATH'

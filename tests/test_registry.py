@@ -249,6 +249,24 @@ def test_an_expired_token_is_replaced(guarded: Registry, tokens: Tokens) -> None
     assert len(tokens.requests) == 2
 
 
+def test_an_image_is_not_asked_for_with_the_token_of_one_before(guarded: Registry, tokens: Tokens) -> None:
+    """A registry may refuse an old one with the 403 that it has for what is private."""
+    client = Client()
+    client.resolve(ref(guarded))
+    client.resolve(ref(guarded))
+    assert len(tokens.requests) == 2
+
+
+def test_what_a_registry_would_have_remembered_is_told_nobody(plain: Registry) -> None:
+    def remembered(status: int, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        return status, headers | {"Set-Cookie": "session=1"}, body
+
+    client = Client()
+    with Front(plain, Fault(change=remembered, times=None)) as front:
+        client.resolve(ref(front))
+    assert not client._session.cookies
+
+
 @pytest.mark.parametrize("name", ["alice/private", "bob/no-such-thing"])
 def test_private_and_missing_are_not_public(guarded: Registry, tokens: Tokens, name: str) -> None:
     with pytest.raises(NotPublic, match=r"private or missing: HTTP 403 .*DENIED") as caught:

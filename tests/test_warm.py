@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -128,6 +129,20 @@ def test_free_children_end_with_their_owner(warm: Warm) -> None:
     (first,) = children(warm)
     assert warm.close()
     assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_child_that_is_free_when_its_owner_has_closed_ends_all_the_same(warm: Warm) -> None:
+    here = warm.start(pickle.dumps((MALFORMED, assignment.load(), Options(), new_session())))
+    closing = threading.Thread(target=warm.close)
+    closing.start()
+    with here.dup().makefile("rb") as told:
+        while b'"free": true' not in told.readline():
+            pass
+    closing.join(0.5)
+    assert closing.is_alive()
+    warm.give_back(here)
+    closing.join(5)
+    assert not closing.is_alive()
 
 
 def test_a_child_in_which_something_is_still_at_work_is_not_free() -> None:
