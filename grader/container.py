@@ -178,11 +178,13 @@ class App:
             raw: bytes = self._api.logs(self.id, tail=tail)
         return raw[-16_384:].decode("utf-8", "replace").strip()
 
-    def written(self) -> int:
+    def written(self) -> int | None:
         """Bytes that it has written to its file system and its volumes; to the latter as far as this process may look
-        where the engine keeps them."""
+        where the engine keeps them. None where it has ended."""
         with engine_trouble(_("looking at the container")):
-            found = self._api.containers(all=True, filters={"id": self.id}, size=True)
+            found = self._api.containers(filters={"id": self.id}, size=True)
+        if not found:
+            return None
         layer = sum(int(c.get("SizeRw") or 0) for c in found)
         volumes = [
             m.get("Source", "") for c in found for m in c.get("Mounts") or () if m.get("Type") == "volume"

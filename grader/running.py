@@ -82,9 +82,9 @@ class Running:
         and a mount option."""
         while not self._overfull and not self.over.wait(1):  # an honest one is judged before the first look
             with contextlib.suppress(Trouble):  # a look may take the engine too long; the next one may not
-                if not self.app.state().running:
-                    return
                 written = self.app.written()
+                if written is None:
+                    return
                 if written > self.assignment.run.disk:
                     self._overfull = written
                     self.app.signal("SIGKILL")
@@ -246,7 +246,7 @@ class Running:
             enough = len(failed) >= before + retries and time.monotonic() > patience
             if hopeless or enough or time.monotonic() > give_up:
                 break
-            self.app.await_news(0.25)  # of a run that failed there is none
+            self.app.await_news(max(0.25, self._cadence))  # of a run that failed there is none
             none = last is None and time.monotonic() > ready + QUIET_S and self._none_is_run()
         # One that hangs is ended after its timeout, and told; nothing at all was run by Podman without systemd.
         if last is None and (none or state.health is None or timeout <= 60):
