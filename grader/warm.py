@@ -168,7 +168,7 @@ def _serve(requests: socket.socket, run: str, prepare: bytes) -> None:
             fds = socket.recv_fds(requests, 16, 2)[1]
             if not fds:
                 _wait_for_all()
-                os._exit(_sweep(run))
+                os._exit(0 if swept(run) else 1)
             if os.fork() == 0:
                 os.setsid()  # so that all it starts can be ended at once
                 requests.close()
@@ -188,19 +188,17 @@ def _serve(requests: socket.socket, run: str, prepare: bytes) -> None:
         os._exit(code)
 
 
-def _sweep(run: str) -> int:
+def swept(run: str) -> bool:
+    """Remove what a run has left on the engine, whose gradings are over; whether nothing is left of it."""
     if not run:
-        return 0
+        return True
     from .model import Trouble
     from .sweep import once
 
     try:
-        # Its children have ended, and cleaned up after themselves.
-        if once(run) and once(run):
-            return 1
+        return not (once(run) and once(run))
     except Trouble:
-        return 1
-    return 0
+        return False
 
 
 def _reap(*_signal: object) -> None:

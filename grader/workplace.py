@@ -18,7 +18,7 @@ from .holder import Holder
 from .model import Image, Misuse, Result, Submission, Trouble
 from .options import Options
 from .session import HelperEnded, grade, ungraded
-from .warm import Warm
+from .warm import Warm, swept
 
 HELD = 32  # images: what is shared by a class is in one of them
 LIKELY = 300_000_000  # bytes of an image, unpacked, as long as none has been seen
@@ -143,7 +143,9 @@ class Workplace:
         for lent in self._holders:
             lent.close()
         self._shelf.close()
-        return self._warm.close()
+        return self._warm.close() or swept(
+            self.run
+        )  # it was killed, and nobody has asked it for anything since
 
 
 class Shelf:
