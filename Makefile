@@ -45,6 +45,7 @@ test-engines: setup engine base programs ## the corpus on this engine and a newe
 		CORPUS_BUILDER=classic .venv/bin/pytest -m corpus'
 	CORPUS_JOBS=2 tools/podman-engine sh -ec '.venv/bin/pytest tests/on_podman.py; .venv/bin/pytest -m corpus'
 	SUITE=trixie tools/podman-engine .venv/bin/pytest tests/on_podman.py
+
 bench: setup engine base programs
 	.venv/bin/python benchmarks/bench.py
 	.venv/bin/python benchmarks/course.py
