@@ -157,7 +157,7 @@ class _Grading:
 def over(own: set[threading.Thread]) -> bool:
     """Whether nothing is at work in this process but those, or will be in a moment."""
     for thread in {*threading.enumerate()} - own:
-        thread.join(0.1)
+        thread.join(0.5)
     return {*threading.enumerate()} <= own
 
 

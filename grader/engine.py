@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +42,7 @@ OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
 STALL_S = 60  # without another
 RESERVE = 1_000_000_000  # bytes, which no pull may take
+LISTED_S = 0.01  # between two looks whether a network still is
 NETWORKS = 16  # are tried, until one's addresses are free
 PAUSE_S = 60  # at most, however long a registry asks us to wait
 
@@ -565,11 +566,25 @@ class Engine:
                 self._line.close()
 
     def _end_network(self) -> None:
-        if self._released:
-            self._released.result()
+        """Have the network gone from the engine. Docker takes it off its list first, and then takes a tenth of a second
+        to take it down, or does so at its next start (moby libnetwork/network.go, delete, and store.go,
+        networkCleanup): nobody waits for that."""
         if self._made_ahead():  # and nobody came to need it
             self._network = self.network_name
-        self._remove_network()
+        if self._network and not self._released:
+            self.release_network()
+        if removed := self._released:
+            while not (removed.done() or (self.info.name == "docker" and self._network_is_gone())):
+                wait([removed], LISTED_S)
+            if removed.done():
+                removed.result()
+
+    def _network_is_gone(self) -> bool:
+        try:
+            self.api.inspect_network(self.network_name)
+        except docker.errors.NotFound:
+            return True
+        return False
 
     def _remove_network(self) -> None:
         if self._network:

@@ -19,7 +19,7 @@ import pytest
 from grader import ahead, assignment
 from grader.build import _buildkit_client
 from grader.engine import Engine, sweep
-from grader.model import Misuse
+from grader.model import Misuse, Trouble
 from grader.options import Options
 from grader.session import HelperEnded, grade, graded
 from grader.submission import new_session, submission_of
@@ -310,6 +310,54 @@ def test_a_network_that_was_asked_for_is_not_made_twice(base: str, engine: docke
     name = its.network("isolated")
     assert len(engine.api.networks(names=[name])) == 1
     its.close()
+
+
+def links() -> set[str]:
+    return {link.name for link in Path("/sys/class/net").iterdir()}
+
+
+def test_when_a_check_ends_the_engine_lists_nothing_of_it_and_soon_the_machine_has_nothing(
+    base: str, engine: docker.DockerClient
+) -> None:
+    before, had = inventory(engine), links()
+    command = [sys.executable, "-m", "grader", "check", base]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    assert inventory(engine) == before
+    until = time.monotonic() + 5
+    while links() - had:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_network_that_was_being_taken_down_is_gone_when_the_engine_is_there_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    had = links()
+    with Another() as other:
+        monkeypatch.setenv("DOCKER_HOST", other.host)
+        for _attempt in range(3):
+            its = Engine(new_session())
+            its.network("isolated")
+            its.close()
+            other.stop(signal.SIGKILL)
+            other.start()
+            assert not other.holds()["networks"]
+        assert {link for link in links() - had if link.startswith("br-")} == set()
+
+
+def test_a_network_that_cannot_be_taken_away_is_told(base: str, engine: docker.DockerClient) -> None:
+    its = Engine(new_session())
+    name = its.network("isolated")
+    stranger = engine.api.create_container(
+        base, ["sleep", "60"], host_config=engine.api.create_host_config(network_mode=name)
+    )
+    engine.api.start(stranger)
+    try:
+        with pytest.raises(Trouble, match="active endpoints"):
+            its.close()
+    finally:
+        engine.api.remove_container(stranger, force=True)
+        engine.api.remove_network(name)
 
 
 @pytest.mark.parametrize("end", [OSError, KeyboardInterrupt])
