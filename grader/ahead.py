@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 LABEL = "io.grader.session"
+PREFIX = "grader-"  # and the session: the name of its network
 SOCKET = "/var/run/docker.sock"
 PATIENCE_S = 10
 SUBNETS = range(int(ipaddress.IPv4Address("198.18.128.0")), int(ipaddress.IPv4Address("198.19.128.0")), 256)
@@ -32,7 +33,7 @@ def network(session: str, attempt: int = 0) -> dict[str, Any]:
     digest = hashlib.sha256(f"{session} {attempt}".encode()).digest()
     net = ipaddress.ip_network((free[digest[0] % len(free)], 24))
     return {
-        "Name": f"grader-{session}",
+        "Name": f"{PREFIX}{session}",
         "Driver": "bridge",
         "CheckDuplicate": True,
         "EnableIPv6": False,

@@ -385,7 +385,7 @@ class Case:
                 str(facts.id),
                 self.assignment.port,
                 self.assignment.run,
-                network=engine.network_name if network else kind,
+                network=engine.own_network.name if network else kind,
                 held=held,
                 ready=ready,
                 cadence=None if facts.health_test in (None, ["NONE"]) else self.options.cadence,

@@ -221,7 +221,8 @@ NOWHERE = "/grader-doctor"
 def _trial(engine: Engine, asked: assignment.Assignment) -> Finding:
     """Start an empty image as a submission is started. That its command is not found is as far as it can come:
     by then it has had its limits, its network and its port."""
-    from .engine import REPOSITORY, Refusal, sweep
+    from .engine import REPOSITORY, Refusal
+    from .sweep import once
 
     said = ""
     try:
@@ -237,7 +238,7 @@ def _trial(engine: Engine, asked: assignment.Assignment) -> Finding:
     except Trouble as trouble:
         said = trouble.message
     finally:
-        sweep(lambda session: session == engine.session)
+        once(engine.session)
     if not said or NOWHERE[1:] in said:
         return Finding(_("It starts containers within their limits, on a network with no way out."), True)
     return Finding(

@@ -1,4 +1,5 @@
-"""The engine: the only module, with `build` and `layers`, that knows Docker and testcontainers.
+"""The engine: what is asked of it, and where it is. Few other modules know Docker: `build`, `layers`, `container`,
+`network`, `sweep`.
 
 What it starts carries the session's label, so that `sweep` finds it again whatever happened.
 """
@@ -13,8 +14,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,12 +24,12 @@ import requests
 from docker.context import ContextAPI
 from docker.types import LogConfig
 
-from . import ahead, assignment, model
+from . import assignment, model
 from .ahead import LABEL
-from .background import begun
 from .container import App, engine_trouble, left_out
 from .i18n import _
 from .model import Trouble
+from .network import Network
 from .options import Held
 from .text import one_line
 
@@ -42,8 +42,6 @@ OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
 STALL_S = 60  # without another
 RESERVE = 1_000_000_000  # bytes, which no pull may take
-LISTED_S = 0.01  # between two looks whether a network still is
-NETWORKS = 16  # are tried, until one's addresses are free
 PAUSE_S = 60  # at most, however long a registry asks us to wait
 
 
@@ -74,7 +72,6 @@ class Engine:
     """
 
     def __init__(self, session: str, asked: socket.socket | None = None) -> None:
-        self._asked = asked
         self.session, self._news = session, threading.Event()
         self._line_is_open, self._line_is_dead = threading.Event(), threading.Event()
         try:
@@ -102,6 +99,7 @@ class Engine:
                 ),
                 _("Start Docker (or install it), then run `grader doctor`."),
             ) from error
+        self.own_network = Network(self.api, session, asked, is_docker=self.info.name == "docker")
 
     def architecture(self) -> str:
         """The engine's own, as Go names it."""
@@ -268,7 +266,7 @@ class Engine:
     def untagged(self) -> frozenset[str]:
         """The ids of the images that have no name: any name that is taken from them would be their last."""
         with engine_trouble(_("listing images")):
-            return frozenset(image["Id"] for image in _images(self.api, dangling=True))
+            return frozenset(image["Id"] for image in images_of(self.api, dangling=True))
 
     def remove_nameless(self, images: Iterable[str], before: Container[str]) -> None:
         """Remove what a build has left of `images`, each after what was made of it, but for what stood there before."""
@@ -293,7 +291,7 @@ class Engine:
         """Take the session's name (this one's, unless given) off its `image`, and with the last name the image."""
         name = f"{REPOSITORY}:{session}" if session else self.tag
         with engine_trouble(_("removing an image")), contextlib.suppress(docker.errors.NotFound):
-            _forget(self.api, name, image or self._image)
+            forget(self.api, name, image or self._image)
 
     def built(self, image: str, nameless: Container[str]) -> None:
         """`image` bears this session's name now; it was there before without any, if it is among those."""
@@ -321,65 +319,8 @@ class Engine:
         """The network to run on: `isolated` makes one of the session's own that no packet leaves."""
         if kind != "isolated":
             return kind
-        self._network = self.network_name
-        ahead_made = self._made_ahead()
-        with engine_trouble(_("making a network without a way out")):
-            if ahead_made and self.is_doubled():
-                self.api.remove_network(self._network)
-                ahead_made = False
-            if not ahead_made:
-                self._make_network()
-            left_out = () if ahead_made and self.info.name == "docker" else self._left_out()
-        if left_out:
-            raise Trouble(
-                _("This engine makes no network without a way out: it leaves out {options}.").format(
-                    options=", ".join(left_out)
-                ),
-                _("Grade it with Docker."),
-            )
-        return self._network
-
-    @property
-    def network_name(self) -> str:
-        """What the session's own network is called."""
-        return str(ahead.network(self.session)["Name"])
-
-    def _make_network(self) -> None:
-        """Make the session's network, with addresses that no other one has."""
-        for attempt in range(1, NETWORKS + 1):
-            wanted = ahead.network(self.session, attempt)
-            name, driver, options, ipam = (wanted[key] for key in ("Name", "Driver", "Options", "IPAM"))
-            try:
-                self.api.create_network(name, driver, options, ipam, labels=wanted["Labels"])
-            except docker.errors.APIError as error:
-                if attempt == NETWORKS or "overlaps" not in str(error.explanation):
-                    raise
-            else:
-                if not self.is_doubled():
-                    return
-                self.api.remove_network(name)
-        raise Trouble(_("No network could be made whose addresses no other one has."))
-
-    def is_doubled(self) -> bool:
-        """Whether another engine's network has the addresses of the session's: what is sent there may go astray."""
-        doubled = ahead.doubled()
-        if not doubled:
-            return False
-        with engine_trouble(_("looking at a network")):
-            return _pool(self.api.inspect_network(self._network)).get("Subnet") in doubled
-
-    def _left_out(self) -> Sequence[str]:
-        """Which of its options the network lacks: Podman takes what it does not know, and forgets it."""
-        made = self.api.inspect_network(self._network)
-        got = {*(made.get("Options") or {}), *(_pool(made).get("AuxiliaryAddresses") or {})}
-        wanted = {*ahead.network(self.session)["Options"], ahead.NOWHERE}
-        return sorted(wanted - got) + (["EnableIPv6=false"] if made.get("EnableIPv6") else [])
-
-    def _made_ahead(self) -> bool:
-        asked, self._asked = self._asked, None
-        return asked is not None and ahead.made(asked)
-
-    _network: str | None = None
+        self.own_network.make()
+        return self.own_network.name
 
     def run(
         self,
@@ -531,10 +472,8 @@ class Engine:
     # --- the end ---
 
     def release_network(self) -> None:
-        """Take the network away while the container ends: it takes as long, and nobody needs it any more."""
-        self._released = begun(self._remove_network)
-
-    _released: Future[None] | None = None
+        """Nobody needs the session's network any more, though its container may still be ending."""
+        self.own_network.release(self._container)
 
     def abandon(self) -> None:
         """Nobody needs what is being started: whatever it is waiting for comes to its end."""
@@ -552,7 +491,7 @@ class Engine:
             # The last first, and each of them, whatever becomes of another.
             stack.callback(self.client.close)
             stack.callback(self._hang_up)
-            stack.callback(self._end_network)
+            stack.callback(self.own_network.end, self._container)
             if not hold:
                 stack.callback(self._leave_nameless if self._keeps else self.disown)
             stack.callback(self._unmark, gone=True)
@@ -564,42 +503,6 @@ class Engine:
         if self._line:
             with contextlib.suppress(Exception):  # it has ended
                 self._line.close()
-
-    def _end_network(self) -> None:
-        """Have the network gone from the engine. Docker takes it off its list first, and then takes a tenth of a second
-        to take it down, or does so at its next start (moby libnetwork/network.go, delete, and store.go,
-        networkCleanup): nobody waits for that."""
-        if self._made_ahead():  # and nobody came to need it
-            self._network = self.network_name
-        if self._network and not self._released:
-            self.release_network()
-        if removed := self._released:
-            while not (removed.done() or (self.info.name == "docker" and self._network_is_gone())):
-                wait([removed], LISTED_S)
-            if removed.done():
-                removed.result()
-
-    def _network_is_gone(self) -> bool:
-        try:
-            self.api.inspect_network(self.network_name)
-        except docker.errors.NotFound:
-            return True
-        return False
-
-    def _remove_network(self) -> None:
-        if self._network:
-            with contextlib.suppress(docker.errors.NotFound):
-                if self._container:
-                    with contextlib.suppress(docker.errors.APIError):  # it has left already
-                        self.api.disconnect_container_from_network(self._container, self._network, force=True)
-                self.api.remove_network(self._network)
-            self._network = None
-
-
-def _pool(network: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The addresses of a network, as the engine describes it."""
-    pools: Sequence[Mapping[str, Any]] = (network.get("IPAM") or {}).get("Config") or ({},)
-    return pools[0]
 
 
 def _lighten(api: Any) -> None:
@@ -665,7 +568,7 @@ def _choose_host() -> None:
             os.environ["DOCKER_HOST"] = context.Host
 
 
-def _images(api: Any, **filters: object) -> list[dict[str, Any]]:
+def images_of(api: Any, **filters: object) -> list[dict[str, Any]]:
     """The images of that kind. Where one of them goes meanwhile, the containerd store says 404."""
     return list(answer(lambda: api.images(filters=filters), docker.errors.NotFound))
 
@@ -688,19 +591,7 @@ def answer(ask: Callable[[], Any], *passing: type[Exception]) -> Any:
     return ask()
 
 
-@contextlib.contextmanager
-def _gone() -> Iterator[None]:
-    """Be content where somebody else has removed it, or is about to: two may be sweeping at once."""
-    try:
-        yield
-    except docker.errors.NotFound:
-        pass
-    except docker.errors.APIError as error:
-        if not re.search("already in progress|has active endpoints", str(error.explanation)):
-            raise
-
-
-def _forget(api: Any, name: str, image: str | None) -> None:
+def forget(api: Any, name: str, image: str | None) -> None:
     """Take a name off an image, and with the last one the image. Docker forgets a name before it removes the image, and
     before it fails to write that down, on a disk that is full (moby reference/store.go): after that, or where it is
     killed meanwhile, nothing but its id leads to the image."""
@@ -715,49 +606,3 @@ def _forget(api: Any, name: str, image: str | None) -> None:
             raise
         if not names:
             api.remove_image(image)
-
-
-def _labelled_by_its_image(api: Any, container: Mapping[str, Any]) -> bool:
-    """Whether somebody else's container has our label from an image that pretends to be ours: what we start has
-    another one, whatever the image says."""
-    with contextlib.suppress(docker.errors.NotFound):
-        labels = api.inspect_image(container["ImageID"])["Config"].get("Labels") or {}
-        return bool(labels.get(LABEL) == container["Labels"][LABEL])
-    return False
-
-
-def sweep(sessions: Callable[[str], bool], pulls_over: bool = True) -> int:
-    """Remove every container, network and image of the sessions chosen; how many there were. The mark of a pull stays
-    until none can be under way: who has been cut off from it may still get the image.
-
-    For what a session could not end itself: a crash, a deadline, Ctrl-C. Raises Trouble."""
-    engine = Engine("")
-    api, found = engine.api, 0
-    with engine_trouble(_("cleaning up")):
-        for container in api.containers(all=True, filters={"label": LABEL}):
-            if sessions(container["Labels"][LABEL]) and not _labelled_by_its_image(api, container):
-                found += 1
-                with _gone():
-                    api.remove_container(container["Id"], force=True, v=True)
-        for network in api.networks(filters={"label": LABEL}):
-            if sessions(network["Labels"][LABEL]):
-                found += 1
-                with _gone():
-                    api.remove_network(network["Id"])
-        for image in _images(api, reference=f"{REPOSITORY}:*"):
-            for tag in image.get("RepoTags") or ():
-                if sessions(tag.partition(":")[2]):
-                    found += 1
-                    with _gone():
-                        _forget(api, tag, image["Id"])
-        for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
-            if sessions(volume["Labels"][LABEL]):
-                with _gone():
-                    api.remove_image(volume["Labels"][PULLS])
-                    found += 1
-                if pulls_over:
-                    found += 1
-                    with _gone():
-                        api.remove_volume(volume["Name"])
-    engine.client.close()
-    return found

@@ -97,7 +97,7 @@ class Holder:
         running = {c["Id"] for c in ours if c["State"] == "running"}
         if self.held.container not in running or self.last in [c["Labels"][LABEL] for c in ours]:
             return False
-        if self.has_ended or self._engine.is_doubled():
+        if self.has_ended or self._engine.own_network.is_doubled():
             return False
         until = time.monotonic() + SETTLE_S
         while (traces := self._app.traces()) != self._traces and time.monotonic() < until:

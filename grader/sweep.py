@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from .engine import sweep
+import docker
+
+from .ahead import LABEL
+from .container import engine_trouble
+from .engine import PULLS, REPOSITORY, Engine, forget, images_of
 from .i18n import _
 from .model import Trouble
 
 
 def once(*sessions: str, pulls_over: bool = True) -> int:
-    """Remove what is these sessions', or of a class run's gradings; how much there was. Raises Trouble."""
-    return sweep(
-        lambda s: s in sessions or s.startswith(tuple(f"{each}." for each in sessions)), pulls_over=pulls_over
-    )
+    """Remove every container, network and image of these sessions, or of a class run's gradings; how many there were.
+    The mark of a pull stays until none can be under way: who has been cut off from it may still get the image.
+
+    For what a session could not end itself: a crash, a deadline, Ctrl-C. Raises Trouble."""
+    engine, of_a_class = Engine(""), tuple(f"{session}." for session in sessions)
+    api, found = engine.api, 0
+
+    def theirs(session: str) -> bool:
+        return session in sessions or session.startswith(of_a_class)
+
+    with engine_trouble(_("cleaning up")):
+        for container in api.containers(all=True, filters={"label": LABEL}):
+            if theirs(container["Labels"][LABEL]) and not _labelled_by_its_image(api, container):
+                found += 1
+                with _gone():
+                    api.remove_container(container["Id"], force=True, v=True)
+        for network in api.networks(filters={"label": LABEL}):
+            if theirs(network["Labels"][LABEL]):
+                found += 1
+                with _gone():
+                    api.remove_network(network["Id"])
+        for image in images_of(api, reference=f"{REPOSITORY}:*"):
+            for tag in image.get("RepoTags") or ():
+                if theirs(tag.partition(":")[2]):
+                    found += 1
+                    with _gone():
+                        forget(api, tag, image["Id"])
+        for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
+            if theirs(volume["Labels"][LABEL]):
+                with _gone():
+                    api.remove_image(volume["Labels"][PULLS])
+                    found += 1
+                if pulls_over:
+                    found += 1
+                    with _gone():
+                        api.remove_volume(volume["Name"])
+    engine.client.close()
+    return found
 
 
 def thoroughly(*sessions: str) -> None:
@@ -29,6 +71,27 @@ def thoroughly(*sessions: str) -> None:
             return
         time.sleep(0.3)
     raise Trouble(_("Something could not be removed from the container engine."))
+
+
+@contextlib.contextmanager
+def _gone() -> Iterator[None]:
+    """Be content where somebody else has removed it, or is about to: two may be sweeping at once."""
+    try:
+        yield
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if not re.search("already in progress|has active endpoints", str(error.explanation)):
+            raise
+
+
+def _labelled_by_its_image(api: Any, container: Mapping[str, Any]) -> bool:
+    """Whether somebody else's container has our label from an image that pretends to be ours: what we start has
+    another one, whatever the image says."""
+    with contextlib.suppress(docker.errors.NotFound):
+        labels = api.inspect_image(container["ImageID"])["Config"].get("Labels") or {}
+        return bool(labels.get(LABEL) == container["Labels"][LABEL])
+    return False
 
 
 if __name__ == "__main__":

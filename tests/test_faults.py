@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from grader import engine as engine_of
+from grader.engine import Engine as Client
 from grader.model import Trouble
 from grader.submission import new_session
+from grader.sweep import once
 
 from .support import course
 from .support.course import KINDS, Pupil, archive, grades, kill_with_all, push, results, roster
@@ -213,11 +214,11 @@ def test_an_image_whose_name_is_taken_off_on_a_full_disk_goes_with_it(
     digest = push(registry, "full/disk", "good", "full")
     with Engine(disk=100 << 20) as engine:
         monkeypatch.setenv("DOCKER_HOST", engine.host)
-        its = engine_of.Engine(new_session())
+        its = Client(new_session())
         its.pull(f"{registry.address}/full/disk", digest, "linux/amd64", 60)
         fill(engine.data / "ballast")
         with contextlib.suppress(Trouble):
-            engine_of.sweep(lambda session: session == its.session) if swept else its.close()
+            once(its.session) if swept else its.close()
         assert engine.holds()["images"] == set()
 
 

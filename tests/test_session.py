@@ -18,11 +18,12 @@ import pytest
 
 from grader import ahead, assignment
 from grader.build import _buildkit_client
-from grader.engine import Engine, sweep
+from grader.engine import Engine
 from grader.model import Misuse, Trouble
 from grader.options import Options
 from grader.session import HelperEnded, grade, graded
 from grader.submission import new_session, submission_of
+from grader.sweep import once
 from grader.warm import Warm
 
 from .support.corpus import busybox_base
@@ -283,14 +284,14 @@ def test_two_engines_networks_here_never_have_the_same_addresses(
         its = Engine(session, asked_ahead(session, base))
         if when == "between":
             assert its.inspect(base)  # the engine has come to it
-            until_network(engine, its.network_name)
+            until_network(engine, its.own_network.name)
             taken(wanted["IPAM"])
         name = its.network("isolated")
         own = engine.api.inspect_network(name)["IPAM"]
         if when == "after":
-            assert not its.is_doubled()
+            assert not its.own_network.is_doubled()
             taken(own)
-            assert its.is_doubled()
+            assert its.own_network.is_doubled()
         else:
             assert own["Config"][0]["Subnet"] != wanted["IPAM"]["Config"][0]["Subnet"]
         its.close()
@@ -401,7 +402,7 @@ def test_nobody_else_can_reach_the_published_port(lab: Path, warm: Warm, engine:
         assert code != 0, output
     finally:
         session = container.labels["io.grader.session"]
-        sweep(lambda s: s == session)
+        once(session)
     assert result.verdict == "failed"  # it has no HEALTHCHECK
 
 
