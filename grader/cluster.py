@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from . import __version__, engine
 from .assignment import Assignment
@@ -228,7 +228,7 @@ def _client(address: str, seconds: float) -> Any:
     except ImportError:
         raise Misuse("--dask needs Dask: pip install 'grader[cluster]'") from None
     try:
-        return cast(Any, distributed).Client(address, timeout=seconds, set_as_default=False)
+        return distributed.Client(address, timeout=seconds, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise Trouble(
             _("No Dask scheduler answers at {address}: {error}").format(address=address, error=error)

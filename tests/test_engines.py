@@ -248,7 +248,7 @@ def test_an_image_that_goes_while_images_are_listed_is_no_trouble(
     said: APIError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(new_session())
-    answers = iter([said, [{"Id": "sha256:1"}]])
+    answers: Iterator[APIError | list[dict[str, str]]] = iter([said, [{"Id": "sha256:1"}]])
 
     def images(**_asked: Any) -> list[dict[str, str]]:
         answer = next(answers)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_a_registry_that_stops_and_one_that_misbehaves(
         through = [replace(p, image=p.image.replace(registry.address, front.address)) for p in pupils[:30]]
         pupils = [*through, *pupils[30:]]
         own = {p.id: heavy(registry, p) for p in through if p.kind != "missing"}
-        busy = {
+        busy: dict[str, Any] = {
             "status": 429,
             "headers": {"Retry-After": "1"},
             "body": errors("TOOMANYREQUESTS", "slow down"),

@@ -258,4 +258,4 @@ def made(base: str, app: str) -> Iterator[str]:
     try:
         yield "grader-tests/rude:latest"
     finally:
-        client.images.remove(image.id, force=True)
+        client.images.remove(str(image.id), force=True)

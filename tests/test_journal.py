@@ -44,7 +44,7 @@ class Class:
         self.changes: list[Change] = []
         self.answer: bool | None = True
         self.told: list[str] = []
-        self.watching: Callable[[Tally], None] = lambda _tally: None
+        self.watching: Callable[[Tally], object] = lambda _tally: None
         self.slots = 2
         monkeypatch.setattr(course, "_place", lambda *_: self)
         monkeypatch.setattr(course, "lookup", lambda *_: self._lookup)

@@ -290,7 +290,8 @@ def test_any_index_is_read_or_refused(index: Any) -> None:
     raw_bodies, st.sampled_from(["index", "manifest", "config", "token", "tags"]), st.sampled_from([200, 404])
 )
 def test_any_bytes_of_a_registrys_are_read_or_refused(body: bytes, place: str, status: int) -> None:
-    resolved(replace(documents(), status=status, **{place: body}))
+    changed: dict[str, Any] = {place: body}
+    resolved(replace(documents(), status=status, **changed))
 
 
 @given(

@@ -274,7 +274,7 @@ def test_two_engines_networks_here_never_have_the_same_addresses(
     session = new_session()
     wanted = ahead.network(session)
     with Another() as other:
-        api = docker.from_env(environment={"DOCKER_HOST": other.host}).api
+        api: Any = docker.from_env(environment={"DOCKER_HOST": other.host}).api
 
         def taken(ipam: dict[str, Any]) -> None:
             api.create_network("another", "bridge", ipam=ipam)
@@ -455,7 +455,7 @@ def test_an_image_that_was_there_without_a_name_still_is(
         try:
             out, err = start_grader(folder).communicate(timeout=60)
             assert image[:19] in out, out + err
-            assert engine.api.inspect_image(image)["RepoTags"] == []
+            assert engine.images.get(image).tags == []
         finally:
             engine.api.remove_image(image)
 
