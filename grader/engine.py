@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import docker
@@ -32,6 +32,9 @@ from .model import Trouble
 from .network import Network
 from .options import Held
 from .text import one_line
+
+if TYPE_CHECKING:
+    from testcontainers.core.container import DockerContainer
 
 # Its reaper's image is on Docker Hub, and mounts the engine's socket; we sweep ourselves.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
@@ -354,17 +357,7 @@ class Engine:
         fast = {"interval": int((cadence or 0) * 1e9), "start_period": 1_000_000}
         container.with_kwargs(
             labels={LABEL: self.session},
-            mem_limit=limits.memory,
-            memswap_limit=limits.memory,
-            mem_swappiness=0,  # the same, where the kernel counts no swap (its cgroup-v1/memory.rst, 5.3)
-            pids_limit=limits.processes,
-            nano_cpus=int(limits.cpus * 1e9),
-            security_opt=["no-new-privileges"],
-            cap_drop=["NET_RAW"],  # or it could speak in its neighbours' names
-            # Docker keeps the file before the one that it writes to as well, whatever it is told of their number.
-            log_config=LogConfig(
-                type="json-file", config={"max-size": str((limits.log + 1) // 2), "max-file": "1"}
-            ),
+            **_kept_within(limits),
             sysctls=sysctls,
             network=None,  # or testcontainers would look for one that it may itself be on
             network_mode=network,
@@ -373,36 +366,15 @@ class Engine:
             **({"healthcheck": fast} if cadence else {}),
             **({"runtime": runtime} if runtime else {}),
         )
-        client: Any = container.get_docker_client()
-        client.client = self.client  # on the connections that there are
-        create, start = client.create, client.start
-        client.create = lambda *told, **more: answer(lambda: create(*told, **more))
 
-        def start_when_ready(made: Any) -> None:
-            self._container = made.id
+        def look(made: Any) -> None:
             if unset := left_out(self._host_config(made), limits, network, runtime):
-                raise Trouble(
-                    _("This engine does not set the limits it is asked for: {limits}.").format(
-                        limits=", ".join(unset)
-                    ),
-                    _(
-                        "`docker info` says why, at its end: often a cgroup controller that the kernel was started"
-                        " without."
-                    ),
-                )
+                raise _unlimited(unset)
             ready()
-            self._line_is_open.wait(STALL_S)
-            start(made)
 
-        client.start = start_when_ready
         with engine_trouble(_("starting the container")):
             try:
-                container.start()
-                if (
-                    self._container != container.get_container_id()
-                ):  # another testcontainers starts it otherwise
-                    self._container = container.get_container_id()
-                    raise Trouble(_("testcontainers started a container that had not been looked at."))
+                self._start(container, look)
             except docker.errors.APIError as error:
                 said = str(error.explanation or error)
                 if fewer := re.search(r"only (\d+) CPUs available", said):
@@ -415,7 +387,26 @@ class Engine:
         if self._abandoned:
             raise Trouble("abandoned")
         lists = self.info.name != "libpod"
-        return App(self.api, container.get_container_id(), port, self._news, held, engine_lists=lists)
+        return App(self.api, str(self._container), port, self._news, held, engine_lists=lists)
+
+    def _start(self, container: DockerContainer, look: Callable[[Any], None]) -> None:
+        """Have testcontainers make the container, and start it once it is looked at. Raises what docker-py does."""
+        client: Any = container.get_docker_client()
+        client.client = self.client  # on the connections that there are
+        create, start = client.create, client.start
+        client.create = lambda *told, **more: answer(lambda: create(*told, **more))
+
+        def start_when_ready(made: Any) -> None:
+            self._container = made.id
+            look(made)
+            self._line_is_open.wait(STALL_S)
+            start(made)
+
+        client.start = start_when_ready
+        container.start()
+        if self._container != container.get_container_id():  # another testcontainers starts it otherwise
+            self._container = container.get_container_id()
+            raise Trouble(_("testcontainers started a container that had not been looked at."))
 
     _container: str | None = None
     _held: Held | None = None
@@ -503,6 +494,32 @@ class Engine:
         if self._line:
             with contextlib.suppress(Exception):  # it has ended
                 self._line.close()
+
+
+def _kept_within(limits: assignment.Run) -> dict[str, Any]:
+    """What a container is held to, as docker-py takes it."""
+    return {
+        "mem_limit": limits.memory,
+        "memswap_limit": limits.memory,
+        "mem_swappiness": 0,  # the same, where the kernel counts no swap (its cgroup-v1/memory.rst, 5.3)
+        "pids_limit": limits.processes,
+        "nano_cpus": int(limits.cpus * 1e9),
+        "security_opt": ["no-new-privileges"],
+        "cap_drop": ["NET_RAW"],  # or it could speak in its neighbours' names
+        # Docker keeps the file before the one that it writes to as well, whatever it is told of their number.
+        "log_config": LogConfig(
+            type="json-file", config={"max-size": str((limits.log + 1) // 2), "max-file": "1"}
+        ),
+    }
+
+
+def _unlimited(unset: Iterable[str]) -> Trouble:
+    return Trouble(
+        _("This engine does not set the limits it is asked for: {limits}.").format(limits=", ".join(unset)),
+        _(
+            "`docker info` says why, at its end: often a cgroup controller that the kernel was started without."
+        ),
+    )
 
 
 def _lighten(api: Any) -> None:
