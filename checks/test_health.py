@@ -29,7 +29,7 @@ def test_honest_healthcheck(app: Running, seen: Seen) -> None:
     """The health check fails when the application is frozen."""
     app.healthy()
     test = app.facts.health_test or []
-    if diagnose.must_ask(test, app.app.port):
+    if diagnose.must_ask(app.facts, app.app.port):
         seen(_("It asks the application itself, and cannot succeed without its answer."), test=test)
         return
     if app.answered is None or not app.freeze():

@@ -153,7 +153,7 @@ class Case:
         except registry.NotPublic as error:
             raise Fault(
                 _("{name} is private, or there is no such image on {host} ({said}).").format(
-                    name=reference.name, host=reference.registry, said=one_line(str(error), 120)
+                    name=reference.name, host=reference.registry, said=one_line(error.said, 120)
                 ),
                 _("Check the user and the name. A package is private at first: on its page, Package settings →"
                   " Change visibility → Public."),
@@ -418,7 +418,7 @@ class Case:
             self.assignment,
             app,
             facts,
-            engine.release_network,
+            engine.release_network if not self.options.keep else lambda: None,
             self.foreign,
             self.options.cadence,
             self.options.pause,

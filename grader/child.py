@@ -43,7 +43,7 @@ def work(job: Job) -> None:
         grading.look()
         grading.case.await_engine()
         for unread in _run_checks(grading.case.assignment, iter([grading.parts])):
-            owner.send(trouble=_("A check cannot be read: {error}").format(error=unread))
+            owner.send(unread=_("A check cannot be read: {error}").format(error=unread))
 
 
 def work_on(assignment: Assignment | None, jobs: Callable[[], Job]) -> None:

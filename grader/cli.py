@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__, assignment, i18n
+from .ahead import LABEL
 from .i18n import _
 from .model import Gradebook, Misuse, Result, Trouble
 from .report import CLASS_FORMATS, FORMATS, prepare, render
@@ -190,27 +191,37 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
 
     An image named with its registry (ghcr.io/USER/NAME:TAG) is looked up there, anything else in the local engine.
     """
+    from . import orphans
     from .options import Options
     from .session import graded, look
-    from .submission import submission_of
+    from .submission import new_session, submission_of
     from .warm import Warm
 
     i18n.use(lang)
-    submission = submission_of(target)
+    submission, session = submission_of(target), new_session()
     options = Options(local, credentials, keep, _pairs(build_args), lang, runtime)
     looked = look(submission, options)  # the engine does, while the assignment is read
     asked = assignment.load(assignment_file)
     own = warm or Warm()
     try:
-        with contextlib.ExitStack() as stack:
+        with orphans.known(session, _warn) as left, contextlib.ExitStack() as stack:
             with _live() as told:
                 meanwhile = _meanwhile(reports, told)
-                its = graded(submission, asked, options, own, meanwhile, timeout, left=_warn, looked=looked)
+                its = graded(submission, asked, options, own, meanwhile, timeout, session, left, looked)
                 result = stack.enter_context(its)
             _write(reports, [result])  # while it is cleaned up
+        orphans.sweep()
     finally:
         if own is not warm:
             own.close()
+    if keep:
+        _say(
+            _(
+                "Kept on the engine: `docker ps -a --filter label={label}={session}` shows it,"
+                " `{python} -m grader.sweep {session}` removes it."
+            ).format(label=LABEL, session=session, python=sys.executable),
+            PASSED,
+        )
     if reports and all(path for _form, path in reports):
         click.echo(f"{submission.id}: {result.verdict}", err=True)
     return EXIT[result.verdict]
@@ -408,7 +419,8 @@ def explain(check_id: str, assignment_file: Path, lang: str) -> int:
         raise Misuse(_("unknown check {id!r}; one of {ids}").format(id=check_id, ids=", ".join(ids)))
     found = found or assignment.Check(check_id, "advice")
     text = page(found, lang) or known.get(check_id) or titles(asked)[check_id]
-    _print(f"{check_id} ({found.level}, {found.points:g})\n\n{text}")
+    worth = _("{points:g} point(s)").format(points=found.points)
+    _print(f"{check_id} ({found.level}, {worth})\n\n{text}")
     return PASSED
 
 

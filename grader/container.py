@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,13 +42,14 @@ def engine_trouble(doing: str) -> Iterator[None]:
 
 
 PROC = Path("/proc")
+SIGTIMEDWAIT = {"x86_64": 128, "aarch64": 137}  # rt_sigtimedwait, by its number
 
 
 class Process(NamedTuple):
     """One process of a container, as the engine's host sees it.
 
-    `uids` are its real, effective and saved user ids: it may become any of them. `caught` and `blocked` are its
-    signal masks (bit n-1 is signal n), None where the host's ps has none.
+    `uids` are the real, effective and saved user ids of its threads: it may become any of them. `caught` and
+    `blocked` are its signal masks (bit n-1 is signal n), None where the host's ps has none.
     """
 
     pid: int
@@ -198,11 +200,11 @@ class App:
             return self._of_its_control_group()
         with engine_trouble(_("listing processes")):
             try:
-                top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,caught,blocked,args")
+                top = self._api.top(self.id, "-eLo pid,lwp,ppid,ruid,euid,suid,caught,blocked,args")
             except docker.errors.APIError:  # a ps without signal masks
-                top = self._api.top(self.id, "-eo pid,ppid,ruid,euid,suid,args")
+                top = self._api.top(self.id, "-eLo pid,lwp,ppid,ruid,euid,suid,args")
         titles = [t.upper() for t in top["Titles"]]
-        found = [_process(dict(zip(titles, row, strict=False))) for row in top["Processes"] or ()]
+        found = _processes([dict(zip(titles, row, strict=False)) for row in top["Processes"] or ()])
         pids = {p.pid for p in found}
         if self.pid not in pids or 1 in pids - {self.pid}:
             raise Trouble(
@@ -228,6 +230,16 @@ class App:
                 _("Grade it with Docker."),
             )
         return found
+
+    def awaits_signals(self) -> bool | None:
+        """Whether PID 1 stands in sigtimedwait(2), as tini does: its masks do not tell then which signals it waits for
+        (Linux, kernel/signal.c, do_sigtimedwait, puts them into `real_blocked`). None where it cannot be told."""
+        with contextlib.suppress(OSError):
+            proc = PROC / str(self.pid)
+            if self.id in (proc / "cgroup").read_text("ascii", "replace") and not self._hidden:
+                call = (proc / "syscall").read_text("ascii").split()[0]
+                return None if call == "running" else int(call) == SIGTIMEDWAIT.get(os.uname().machine)
+        return None
 
     @cached_property
     def _hidden(self) -> bool:
@@ -298,6 +310,19 @@ class App:
         """What the kernel tells of its network, where the engine's host is this one."""
         proc = Path(f"/proc/{self.pid}")
         return None if self.id not in (proc / "cgroup").read_text() or self._hidden else proc / "net"
+
+    def refuses_ipv4(self) -> bool:
+        """Whether it refuses connections to its port at its own IPv4 address, as far as that can be reached from here.
+        For a hint; and to tell an application that cannot be reached from one that must not be."""
+        with contextlib.suppress(Trouble, OSError), engine_trouble(_("looking at the container")):
+            owner = self._api.inspect_container(self._held.container) if self._held else self._started
+            for network in (owner["NetworkSettings"].get("Networks") or {}).values():
+                if address := network.get("IPAddress"):
+                    try:
+                        socket.create_connection((address, self.port), 1).close()
+                    except ConnectionRefusedError:
+                        return True
+        return False
 
     def traces(self) -> tuple[object, object] | None:
         """What others who join its network would meet of those before them: how many sockets there are, those that wait
@@ -400,27 +425,38 @@ def _seconds(stamp: str) -> float:
         return 0.0
 
 
-def _process(row: Mapping[str, str]) -> Process:
-    masks = {k: int(row[k.upper()], 16) for k in ("caught", "blocked") if k.upper() in row}
-    command = row.get("COMMAND") or row.get("CMD") or ""
-    uids = frozenset(int(row[title]) for title in ("RUID", "EUID", "SUID"))
-    return Process(int(row["PID"]), int(row["PPID"]), uids, command, **masks)
+def _processes(threads: Sequence[Mapping[str, str]]) -> list[Process]:
+    """Each thread may have user ids of its own (setresuid(2), as a system call); of the rest, the first one's count."""
+    found: dict[int, Process] = {}
+    for row in sorted(threads, key=lambda row: row["PID"] != row["LWP"]):
+        pid, uids = int(row["PID"]), frozenset(int(row[title]) for title in ("RUID", "EUID", "SUID"))
+        if known := found.get(pid):
+            found[pid] = known._replace(uids=known.uids | uids)
+            continue
+        masks = {k: int(row[k.upper()], 16) for k in ("caught", "blocked") if k.upper() in row}
+        command = row.get("COMMAND") or row.get("CMD") or ""
+        found[pid] = Process(pid, int(row["PPID"]), uids, command, **masks)
+    return list(found.values())
 
 
 def _process_of(proc: Path) -> Process:
     """As proc(5) has it. What has no arguments any more still has a name."""
-    told = dict(
-        line.partition(":\t")[::2] for line in (proc / "status").read_text("utf-8", "replace").splitlines()
-    )
+    told = _status(proc)
+    threads = [_status(thread) for thread in (proc / "task").iterdir()]
     command = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
     return Process(
         int(proc.name),
         int(told["PPid"]),
-        frozenset(map(int, told["Uid"].split()[:3])),
+        frozenset(int(uid) for thread in threads for uid in thread["Uid"].split()[:3]),
         command or told["Name"],
         int(told["SigCgt"], 16),
         int(told["SigBlk"], 16),
     )
+
+
+def _status(proc: Path) -> dict[str, str]:
+    lines = (proc / "status").read_text("utf-8", "replace").splitlines()
+    return dict(line.partition(":\t")[::2] for line in lines)
 
 
 def _listening(tables: str) -> list[Listener]:

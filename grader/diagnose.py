@@ -18,7 +18,7 @@ from . import transcript
 from .assignment import Route
 from .container import Listener, Probe
 from .i18n import _
-from .image import Facts, Step, from_elsewhere
+from .image import Facts, Step, from_elsewhere, installs_dependencies
 from .probe import Answer, NoAnswer
 from .text import one_line, visible
 
@@ -89,7 +89,7 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     """For the engine's refusal to create or start a container; None where it is not the image's fault: a refusal that
     names neither the image's own program nor its user speaks of the engine's."""
     argv = [*(facts.config.get("Entrypoint") or ()), *(facts.config.get("Cmd") or ())]
-    command = shlex.join(map(str, argv))
+    command = facts.command
     none = 'exec: "": executable file not found'  # Podman 5 tries, and finds no program of no name
     if (none in said and not argv) or re.search(
         r"no command (?:specified|or entrypoint provided)", said, re.IGNORECASE
@@ -182,7 +182,7 @@ def _wrong_format(command: str) -> Finding:
     )  # fmt: skip
 
 
-def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
+def why_it_died(exit_code: int, oom: bool, log: str, seconds: float, facts: Facts | None = None) -> Finding:
     tail = visible("\n".join(log.splitlines()[-12:]), 1200)
     message = _(
         "The container ended by itself, with exit code {code}, {seconds:.1f} s after its start."
@@ -220,6 +220,8 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float) -> Finding:
         if found := re.search(pattern, log, re.MULTILINE):
             hint = cause.format(one_line((found.groups() and found[1]) or "", 80))
             break
+    if facts and "ModuleNotFoundError" in log and (hidden := _hidden_in_roots_home(facts.own_steps)):
+        hint = f"{hint} {hidden}"
     return message, hint
 
 
@@ -235,9 +237,36 @@ def why_ended(written: int, limit: int) -> Finding:
 # --- answers ----------------------------------------------------------------------------------------
 
 
+# How a server is told where to listen, by what its command line says.
+_SERVERS = (
+    (r"\bflask\b.*\brun\b", "flask run --host=0.0.0.0 --port={port}"),
+    (r"\bgunicorn\b", "gunicorn --bind 0.0.0.0:{port} app:app"),
+    (r"\b(?:uvicorn|fastapi)\b", "uvicorn --host 0.0.0.0 --port {port} app:app"),
+    (r"\bhypercorn\b", "hypercorn --bind 0.0.0.0:{port} app:app"),
+    (r"\bwaitress-serve\b", "waitress-serve --listen=0.0.0.0:{port} app:app"),
+    (r"\bmanage\.py\b.*\brunserver\b", "manage.py runserver 0.0.0.0:{port}"),
+    (r"\bhttp\.server\b", "python -m http.server --bind 0.0.0.0 {port}"),
+    ("", "app.run(host='0.0.0.0', port={port})"),
+)
+
+
+def how_to_listen(command: str, port: int) -> str:
+    """What makes the server that `command` starts listen where it can be reached."""
+    return next(how for pattern, how in _SERVERS if re.search(pattern, command)).format(port=port)
+
+
 def why_no_answer(
-    silence: NoAnswer, port: int, listeners: Sequence[Listener] | None, seconds: float
+    silence: NoAnswer,
+    port: int,
+    listeners: Sequence[Listener] | None,
+    seconds: float,
+    *,
+    command: str = "",
+    only_v6: bool = False,
+    answered: bool = False,
 ) -> Finding:
+    """`listeners` are those inside, None where they are not known; `command` is what the image starts; `only_v6`: what
+    listens refuses IPv4; `answered`: it has answered before."""
     if silence.kind == "timeout":
         return (
             _("Port {port} accepts a connection, but no whole answer came within {seconds:.0f} s.").format(
@@ -254,44 +283,64 @@ def why_no_answer(
             ),
             _("Serve plain HTTP on that port (not HTTPS, not another protocol)."),
         )
+    how = how_to_listen(command, port)
     here = [x for x in listeners or () if x.port == port]
-    if here and all(x.loopback for x in here):
-        return (
-            _(
-                "The application listens on {address}:{port}, which only the container itself can reach."
-            ).format(address=here[0].address, port=port),
-            _("Bind to every interface: app.run(host='0.0.0.0', port={port}).").format(port=port),
-        )
     if here:
+        return _why_unreached(here, how, silence.detail, only_v6)
+    if answered:
         return (
-            _("Port {port} is open, but the connection is closed without an answer{detail}.").format(
-                port=port, detail=f" ({one_line(silence.detail, 80)})" if silence.detail else ""
+            _("Nothing listens on port {port} any more; the application had answered before.").format(
+                port=port
             ),
-            _("Look into the application's log for the error that each request causes."),
+            _("It stopped while the container ran on: look into its log for what ended it."),
         )
     others = [x for x in listeners or () if x.address != "127.0.0.11"]  # the engine's own name server
     if others:
-        seen = ", ".join(
-            f"[{x.address}]:{x.port}" if ":" in x.address else f"{x.address}:{x.port}" for x in others[:5]
-        )
         return (
             _("Nothing listens on port {port}; the application listens on {seen}.").format(
-                port=port, seen=seen
+                port=port, seen=", ".join(map(_socket, others[:5]))
             ),
-            _("Make it listen on 0.0.0.0:{port}: app.run(host='0.0.0.0', port={port}).").format(port=port),
+            _("Make it listen on 0.0.0.0:{port}: {how}.").format(port=port, how=how),
         )
     if listeners is None:
         return (
             _("Nothing answers on port {port}.").format(port=port),
-            _("Bind to every interface and the right port: app.run(host='0.0.0.0', port={port}).").format(
-                port=port
-            ),
+            _("Bind to every interface and the right port: {how}.").format(how=how),
         )
     return (
         _(
             "The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start."
         ).format(seconds=seconds),
-        _("Start the server in CMD: app.run(host='0.0.0.0', port={port}).").format(port=port),
+        _("Start the server in CMD: {how}.").format(how=how),
+    )
+
+
+def _socket(listener: Listener) -> str:
+    v6 = ":" in listener.address
+    return f"[{listener.address}]:{listener.port}" if v6 else f"{listener.address}:{listener.port}"
+
+
+def _why_unreached(here: Sequence[Listener], how: str, detail: str, only_v6: bool) -> Finding:
+    """Of an application that listens on the right port, `here`."""
+    if all(x.loopback for x in here):
+        return (
+            _("The application listens on {socket}, which only the container itself can reach.").format(
+                socket=_socket(here[0])
+            ),
+            _("Bind to every interface: {how}.").format(how=how),
+        )
+    if only_v6:
+        return (
+            _(
+                "The application listens on {socket} for IPv6 alone; it is asked over IPv4, as by most."
+            ).format(socket=_socket(next(x for x in here if not x.loopback))),
+            _("Bind to every interface of IPv4 as well: {how}.").format(how=how),
+        )
+    return (
+        _("Port {port} is open, but the connection is closed without an answer{detail}.").format(
+            port=here[0].port, detail=f" ({one_line(detail, 80)})" if detail else ""
+        ),
+        _("Look into the application's log for the error that each request causes."),
     )
 
 
@@ -361,7 +410,9 @@ def _wrong_text(route: Route, answer: Answer) -> Finding:
     if wanted.casefold() in got.casefold():
         return message, _("Only upper and lower case differ: the text is asked for to the letter.")
     if " ".join(wanted.split()) in " ".join(re.sub(r"<[^>]*>", " ", got).split()):
-        return message, _("The words are right, but spaces, line breaks or tags stand between them.")
+        return message, _(
+            "The words are right, but spaces, line breaks or tags stand between them: {spaced}."
+        ).format(spaced=quoted(got.strip().replace("\n", "↵").replace(" ", "␣"), 80))
     if near := _nearest(wanted, got):
         return message, _("Nearly: it says {near} where {wanted} is asked for.").format(
             near=quoted(near), wanted=quoted(wanted)
@@ -470,8 +521,17 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             ),
             _("Ask a route that answers quickly, or give --timeout the time it needs."),
         )
+    if test[0] == "CMD" and len(test) == 2 and " " in test[1]:
+        words = json.dumps(test[1].split(), ensure_ascii=False)
+        return message, _("In the exec form each word is a string of its own: {words}.").format(
+            words=one_line(f"HEALTHCHECK CMD {words}", 200)
+        )
     if _MISSING.search(probe.output):
         return message, slim
+    if module := re.search(r"No module named ['\"]?([\w.]+)", probe.output):
+        return message, _(
+            "It needs {module}, which is not installed. Probe with what the image has: {better}"
+        ).format(module=one_line(module[1], 40), better=better.format(port=port))
     url = _url(spoken(test))
     if url and url.port != port:
         return message, _("The health check asks port {got}; the application must listen on {port}.").format(
@@ -483,6 +543,11 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
         )
     if re.search(r"refused|couldn't connect|can't connect|unable to connect", probe.output, re.IGNORECASE):
         return message, _("Nothing answers where it asks: compare its host and port with the application's.")
+    answered = re.search(r"(?:HTTP Error|returned error:(?: HTTP/[\d.]+)?) ([1-5]\d\d)", probe.output)
+    if answered and url:
+        return message, _("The application answers {status} to it: mend what {path} answers.").format(
+            status=answered[1], path=quoted(url.path or "/", 60)
+        )
     if url and url.path not in ("", "/", "/health"):
         return message, _("It asks {path}: is that one of the application's routes?").format(
             path=quoted(url.path, 60)
@@ -508,14 +573,20 @@ def _url(text: str) -> _Url | None:
     return _Url(f"http://{bare[1]}") if bare else None
 
 
-def must_ask(test: Sequence[str], port: int) -> bool:
-    """Whether a health check plainly cannot succeed unless the application on `port` answers it.
+def must_ask(facts: Facts, port: int) -> bool:
+    """Whether an image's health check plainly cannot succeed unless the application on `port` answers it.
 
-    True for the common probes alone: curl or wget of one address, and Python whose first statement opens it.
-    Everything else is tried out with the application frozen.
+    True for the common probes alone: curl or wget of one address, and Python whose first statement opens it; and only
+    in an image that does not bend them, by a proxy, a search path, or a curl of its own. Everything else is tried out
+    with the application frozen.
     """
+    test, bent = facts.health_test or [], re.compile(r"(?i)PYTHON(?:PATH|HOME|STARTUP|USERBASE)$|\w+_proxy$")
+    if any(map(bent.match, facts.environment)) or any(
+        _BRINGS_A_PROBE.search(s.instruction) for s in facts.own_steps
+    ):
+        return False
     words = list(test[1:])
-    if test[0] == "CMD-SHELL":
+    if test[:1] == ["CMD-SHELL"]:
         text = re.sub(r"\s*\|\|\s*exit 1\s*$", "", spoken(test))
         text = re.sub(r"\s(?:\d?>\s*/dev/null|2>&1)(?=\s|$)", "", text)
         if re.search(r"[;&|<>`$]", re.sub(r"'[^']*'|\"[^\"$`]*\"", "", text)):
@@ -541,6 +612,10 @@ def must_ask(test: Sequence[str], port: int) -> bool:
     return False
 
 
+_BRINGS_A_PROBE = re.compile(r"(?:/|^(?:COPY|ADD)\b.*\s)(?:curl|wget|sitecustomize\.py|usercustomize\.py)\b")
+_HARMLESS = frozenset({"urllib", "requests", "http", "sys", "os", "json", "socket"})
+
+
 def _is_app(url: _Url, port: int) -> bool:
     return url.host in ("localhost", "127.0.0.1", "0.0.0.0", "::1") and url.port == port  # noqa: S104
 
@@ -550,7 +625,11 @@ def _python_must_ask(code: str, port: int) -> bool:
         body = ast.parse(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    first = next((s for s in body if not isinstance(s, (ast.Import, ast.ImportFrom))), None)
+    imports = [s for s in body if isinstance(s, (ast.Import, ast.ImportFrom))]
+    names = [a.name if isinstance(s, ast.Import) else s.module or "." for s in imports for a in s.names]
+    if {name.partition(".")[0] for name in names} - _HARMLESS:
+        return False
+    first = next((s for s in body if s not in imports), None)
     if not isinstance(first, (ast.Expr, ast.Assign, ast.Assert)):
         return False
     lazy = (ast.BoolOp, ast.IfExp, ast.Lambda, ast.comprehension, ast.Try)
@@ -569,13 +648,16 @@ def _python_must_ask(code: str, port: int) -> bool:
 
 def how_to_leave_root(user: str, own: Sequence[Step]) -> str:
     """`user` is the image's USER, `own` its own steps."""
-    hint = _how_to_leave_root(user)
+    return " ".join(filter(None, [_how_to_leave_root(user), _hidden_in_roots_home(own)]))
+
+
+def _hidden_in_roots_home(own: Sequence[Step]) -> str | None:
     if any(map(_INTO_ROOTS_HOME.search, (" ".join(step.instruction.split()) for step in own))):
-        hint += " " + _(
+        return _(
             "What is installed into root's own home, no other user can read: install it where all can"
             " (without --user), or copy it to /usr/local."
         )
-    return hint
+    return None
 
 
 _INTO_ROOTS_HOME = re.compile(r'^(?:COPY|ADD) .*[ "]/root(?:/[^ "]*)?[" \]]*$|pip3? install .*--user\b')
@@ -606,23 +688,48 @@ def heaviest(steps: Sequence[Step], compressed: bool, count: int = 3) -> list[tu
     return sorted(sized, key=lambda pair: pair[0], reverse=True)[:count]
 
 
+SLIM = 75_000_000  # compressed; python:3.11-slim has 46 MB, python:3.11 365 MB (docker-library/repo-info)
+
+
 def how_to_shrink(facts: Facts) -> str:
-    """Which of slim base, multi-stage, --no-cache-dir and .dockerignore would help this image."""
+    """Which of slim base, multi-stage, --no-cache-dir and .dockerignore would help this image; what weighs most where
+    it is none of them."""
     own = facts.own_steps
     text = "\n".join(step.instruction for step in own)
     total, added = _weight(facts.steps) or 1, _weight(own)
     base = total - added if len(own) < len(facts.steps) else _weight(facts.steps[:1])
+    is_slim = base < (SLIM if any(step.compressed for step in facts.steps) else 3 * SLIM)
     hints = []
     if re.search(r"\b(?:build-essential|gcc|g\+\+|python3?-dev|build-base|default-jdk|nodejs|git)\b", text):
         hints.append(_("build in a first stage and COPY --from it (multi-stage): compilers stay behind"))
     if leaves_cache(text, facts.environment):
-        hints.append(_("pip install --no-cache-dir leaves no cache in the layer"))
+        hints.append(_("pip install --no-cache-dir, unless there is no cache in the layer (see pip-cache)"))
     copies = _weight([s for s in own if s.keyword in ("COPY", "ADD") and not from_elsewhere(s)])
     if copies > total * 0.3 and copies > base:
         hints.append(_("list in .dockerignore what the application does not need (.git, data, .venv)"))
-    if base > total * 0.5 or not hints:
+    if base > total * 0.5 and not is_slim:
         hints.append(_("begin from a slim base, such as python:3.11-slim"))
-    return _("What would help here: {hints}.").format(hints="; ".join(hints))
+    heaviest_own = max(own, key=lambda step: _weight([step]), default=None)
+    if heaviest_own and _weight([heaviest_own]) > total * 0.3 and heaviest_own.keyword == "RUN":
+        hints.append(_lighter(heaviest_own))
+    return _("What would help here: {hints}.").format(
+        hints="; ".join(hints or [_("begin from a slim base, such as python:3.11-slim")])
+    )
+
+
+def _lighter(step: Step) -> str:
+    """What would make the layer of a RUN lighter."""
+    if re.search(r"\bch(?:own|mod)\b", step.instruction):
+        return _(
+            "COPY --chown in the place of RUN chown or chmod, which stores all that it touches once more"
+        )
+    if installs_dependencies(step):
+        return _("fewer or lighter packages: {step} makes most of it").format(
+            step=quoted(step.instruction, 60)
+        )
+    return _(
+        "leave out, or remove in the same RUN, what {step} makes and the application does not need"
+    ).format(step=quoted(step.instruction, 60))
 
 
 def _weight(steps: Sequence[Step]) -> int:

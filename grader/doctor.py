@@ -105,24 +105,14 @@ def _where() -> str:
 
 
 def _no_engine(where: str, error: BaseException) -> Finding:
+    from .engine import how_to_have_one
+
     why = one_line(str(error.__cause__ or error), 500)
     if isinstance(error, TimeoutError):
         why = _("no answer within {seconds:.0f} s").format(seconds=ANSWER_S)
         mend = _("The engine hangs: restart it (sudo systemctl restart docker).")
-    elif re.search(r"permission denied", why, re.IGNORECASE):
-        mend = _(
-            "Your user may not use the engine: run sudo usermod -aG docker $USER, then log out and in again."
-        )
-    elif os.environ.get("DOCKER_HOST"):
-        mend = _(
-            "DOCKER_HOST says {where}: correct it, start the engine there, or unset it for this machine's own."
-        ).format(where=one_line(where, 200))
-    elif not (shutil.which("docker") or shutil.which("dockerd")):
-        mend = _("Install Docker: on Debian or Ubuntu, sudo apt install docker.io; elsewhere Docker Desktop.")
     else:
-        mend = _(
-            "Start the engine: sudo systemctl start docker, sudo service docker start, or Docker Desktop."
-        )
+        mend = how_to_have_one(why)
     inner = re.search(r"(?:No such file or directory|Permission denied|Connection refused)", why)
     return Finding(
         _("No container engine answers at {where}: {why}.").format(

@@ -100,7 +100,7 @@ class Engine:
                 _("No container engine answers at {where}: {error}").format(
                     where=_host(), error=one_line(_cause(error), 200)
                 ),
-                _("Start Docker (or install it), then run `grader doctor`."),
+                how_to_have_one(_cause(error)),
             ) from error
         self.own_network = Network(self.api, session, asked, is_docker=self.info.name == "docker")
 
@@ -565,6 +565,21 @@ def _elsewhere(url: str) -> str | None:
     ):
         return None
     return host
+
+
+def how_to_have_one(why: str) -> str:
+    """What makes an engine answer that does not, in its own words for `why`."""
+    if re.search("permission denied", why, re.IGNORECASE):
+        return _(
+            "Your user may not use the engine: run sudo usermod -aG docker $USER, then log out and in again."
+        )
+    if os.environ.get("DOCKER_HOST"):
+        return _(
+            "DOCKER_HOST says {where}: correct it, start the engine there, or unset it for this machine's own."
+        ).format(where=one_line(_host(), 200))
+    if not (shutil.which("docker") or shutil.which("dockerd")):
+        return _("Install Docker: on Debian or Ubuntu, sudo apt install docker.io; elsewhere Docker Desktop.")
+    return _("Start the engine: sudo systemctl start docker, sudo service docker start, or Docker Desktop.")
 
 
 def host() -> str:

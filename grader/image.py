@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,12 @@ class Facts(NamedTuple):
         """A duration of the HEALTHCHECK (`Timeout`, `StartPeriod`, …), stored in nanoseconds."""
         value = (self.config.get("Healthcheck") or {}).get(key)
         return value / 1e9 if isinstance(value, (int, float)) and value > 0 else default
+
+    @property
+    def command(self) -> str:
+        """What it starts, as a shell would have it."""
+        argv = [*(self.config.get("Entrypoint") or ()), *(self.config.get("Cmd") or ())]
+        return shlex.join(map(str, argv))
 
     @property
     def exposed_ports(self) -> list[str]:
@@ -145,7 +152,7 @@ def from_registry(remote: Any) -> Facts:
     for entry in history:
         layer = not entry.get("empty_layer")
         size = next(rest, None) if layer and aligned else None
-        steps.append(Step(instruction(str(entry.get("created_by", ""))), layer, compressed=size))
+        steps.append(Step(instruction(str(entry.get("created_by", ""))) or "FROM", layer, compressed=size))
     rootfs = config.get("rootfs")
     return Facts(
         reference=str(remote.reference),

@@ -1,7 +1,8 @@
 """How large a local image's layers would be on a registry: each compressed once on a machine, then remembered.
 
 A layer's diff ID never changes its content (OCI image spec, config.md, "Layer DiffID"), so its compressed
-size can be kept by it. Registries store what `docker push` sends: gzip at its default level.
+size can be kept by it. Registries store what `docker push` sends: gzip at the default level of Go, whose output is as
+large as zlib's at level 5, within 1.5 %, and 1 to 2 % larger than at its level 6.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .i18n import _
 from .model import Trouble
 
 _GZIP = b"\x1f\x8b"
+LEVEL = 5
 _CHUNK = 1 << 20
 _WINDOW = 1 << 15
 
@@ -174,14 +176,16 @@ def _compressed(file: IO[bytes], pool: ThreadPoolExecutor) -> int:
 def _deflated(chunk: bytes, before: bytes) -> int:
     """Bytes of `chunk` in a deflate stream that has just seen `before`: so that two cores share one layer."""
     deflate = (
-        zlib.compressobj(6, zlib.DEFLATED, -15, zdict=before) if before else zlib.compressobj(6, wbits=-15)
+        zlib.compressobj(LEVEL, zlib.DEFLATED, -15, zdict=before)
+        if before
+        else zlib.compressobj(LEVEL, wbits=-15)
     )
     return len(deflate.compress(chunk)) + len(deflate.flush(zlib.Z_SYNC_FLUSH))
 
 
 def _folder(kind: str = "") -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "grader", f"layers{kind}-v1")
+    return Path(base, "grader", f"layers{kind}-v2")
 
 
 def _recall(diff_id: str, kind: str = "") -> int | None:

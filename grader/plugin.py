@@ -18,7 +18,7 @@ import pytest
 from _pytest.main import pytest_runtestloop as run_once
 
 from . import assignment as assignments
-from .assignment import CHECKS, Assignment, Check
+from .assignment import CHECKS, Assignment, Check, Route
 from .case import Case
 from .catalogue import title
 from .i18n import _
@@ -153,7 +153,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "route" in metafunc.fixturenames and ASSIGNMENT in metafunc.config.stash:
-        routes = [(c.id, c.route) for c in metafunc.config.stash[ASSIGNMENT].checks if c.route]
+        routes: list[tuple[str, Route | None]] = [
+            (c.id, c.route) for c in metafunc.config.stash[ASSIGNMENT].checks if c.route
+        ]
+        routes = routes or [
+            ("", None)
+        ]  # pytest would skip an empty set, and collection drops what is not asked for
         metafunc.parametrize("route", [r for _i, r in routes], ids=[i for i, _r in routes])
 
 
@@ -308,6 +313,8 @@ def _reading(
 def _in_pytests_words(report: pytest.TestReport, outcome: Outcome) -> None:
     """For `pytest checks --submission TARGET`: the same outcome, readable in pytest's own report."""
     text = outcome.message + (f"\n→ {outcome.hint}" if outcome.hint else "")
+    if outcome.status == "error":
+        text = _("No verdict: {text}").format(text=text)
     if outcome.status in ("failed", "error") and outcome.level == "required":
         report.longrepr = text
     elif outcome.status in ("failed", "blocked", "error"):
@@ -336,7 +343,8 @@ class Given:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file of checks that cannot be read is whoever wrote it's to hear of."""
         if report.failed:
-            self.unread.append(f"{report.nodeid}: {one_line(str(report.longrepr).strip().splitlines()[-1])}")
+            said = str(report.longrepr).strip().splitlines()[-1].removeprefix("E ")
+            self.unread.append(f"{report.nodeid}: {one_line(said)}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:

@@ -59,11 +59,12 @@ class Refused(GraderError):
 
 
 class NotPublic(Refused):
-    """Private or missing: a registry does not tell which. `credentials`: it was asked with some."""
+    """Private or missing: a registry does not tell which. `said`: in its own words; `credentials`: it was asked with
+    some."""
 
-    def __init__(self, message: str, *, credentials: bool = False) -> None:
+    def __init__(self, message: str, said: str, *, credentials: bool = False) -> None:
         super().__init__(message)
-        self.credentials = credentials
+        self.said, self.credentials = said, credentials
 
 
 class TagMissing(Refused):
@@ -377,21 +378,21 @@ class Client:
         """What an answer other than the one asked for means (distribution spec, Error Codes)."""
         said, codes = answer.said(), {code for code, _ in answer.errors()}
         if answer.page and answer.status == 404:
-            return NotPublic(f"{answer.host} is no registry, or has none at this address: {said}")
+            return NotPublic(f"{answer.host} is no registry, or has none at this address: {said}", said)
         if answer.page or answer.status not in (401, 403, 404):
             return RegistryTrouble(said + (", a web page and not a registry's answer" if answer.page else ""))
         if answer.status != 404:
             return self._not_public(ref, said)
         tags = None if "NAME_UNKNOWN" in codes else self._tags(ref)
         if tags is None:
-            return NotPublic(f"{ref.name} does not exist: {said}", credentials=bool(self._login(ref)))
+            return NotPublic(f"{ref.name} does not exist: {said}", said, credentials=bool(self._login(ref)))
         return TagMissing(f"{ref.name} has no {target}: {said}", tags)
 
     def _not_public(self, ref: Reference, said: str, *, at_token: bool = False) -> NotPublic:
         if not self._login(ref):
-            return NotPublic(f"{ref.name} is private or missing: {said}")
+            return NotPublic(f"{ref.name} is private or missing: {said}", said)
         why = "the credentials were refused" if at_token else "valid credentials without access"
-        return NotPublic(f"{ref.name}: {why}: {said}", credentials=True)
+        return NotPublic(f"{ref.name}: {why}: {said}", f"{why}: {said}", credentials=True)
 
     def _tags(self, ref: Reference) -> tuple[str, ...] | None:
         """Some of the tags there are, () if the registry does not tell, None if it knows no such name."""

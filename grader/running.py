@@ -72,7 +72,9 @@ class Running:
         if "exec format error" in log and self._foreign():
             raise no_emulation(self.assignment.platform)
         raise Fault(
-            *diagnose.why_it_died(state.exit_code, state.oom, log, time.monotonic() - self.started),
+            *diagnose.why_it_died(
+                state.exit_code, state.oom, log, time.monotonic() - self.started, self.facts
+            ),
             check="starts",
             evidence={"exit_code": state.exit_code, "oom_killed": state.oom, "log": log},
         )
@@ -107,7 +109,6 @@ class Running:
                 self._ask(greeting, left)
                 self.answered = time.monotonic()
                 self.silence = None
-                self._asked = begun(self.app.processes)  # the engine takes long enough over it
                 return
             except probe.NoAnswer as silence:
                 # A last request that our own clock cut short tells less than the one before.
@@ -131,16 +132,17 @@ class Running:
         return probe.ask(self.app.address, route, max(seconds, 0.05))
 
     def _will_never_answer(self) -> bool:
-        """Whether what listens settles it: the port taken on the loopback for a second, or another one for half the
-        time that a start may take: an application with two ports may open them one long after the other. A server
-        that listens nowhere may just be slow."""
+        """Whether what listens settles it: the port taken on the loopback for a second, for IPv6 alone for five, or
+        another one for half the time that a start may take: an application with two ports may open them one long
+        after the other. A server that listens nowhere may just be slow."""
         up = time.monotonic() - self.started
         listeners = self.app.listeners() if up > 1 else None
         if not listeners:
             return False
         here = [x for x in listeners if x.port == self.app.port]
         if here:
-            return all(x.loopback for x in here)
+            only_v6 = up > 5 and all(":" in x.address for x in here)
+            return all(x.loopback for x in here) or (only_v6 and self.app.refuses_ipv4())
         return up > max(self.timeouts.start / 2, self.grace) and any(not x.loopback for x in listeners)
 
     @property
@@ -161,8 +163,9 @@ class Running:
                 fault = probe.mismatch(route, answer)
                 if fault is None:
                     return answer
-                patience = max(until, self.started + self.grace) if answer.status == 503 else until
-                if time.monotonic() > patience:
+                if answer.status == 503:  # it says that it is coming up, and may close once more before it is
+                    until = max(until, self.started + self.grace)
+                if time.monotonic() > until:
                     raise Fault(
                         *diagnose.why_wrong_answer(route, answer, fault),
                         evidence={"status": answer.status, "body": answer.text[:2000]},
@@ -172,12 +175,17 @@ class Running:
                     silence = error
             time.sleep(0.1)
         self.alive()
+        raise self._unanswered(silence)
+
+    def _unanswered(self, silence: probe.NoAnswer) -> Fault | Trouble:
+        """What is wrong where the running application does not answer."""
         waited = self.timeouts.request if self.answered else self._waited
         listeners = None if silence.kind in ("timeout", "malformed") else self.app.listeners()
-        if silence.kind == "refused" and any(
-            x.port == self.app.port and not x.loopback for x in listeners or ()
-        ):
-            raise Trouble(
+        here = [x for x in listeners or () if x.port == self.app.port and not x.loopback]
+        # A socket for both has an IPv6 address in the kernel's tables, as one for IPv6 alone has.
+        only_v6 = bool(here) and all(":" in x.address for x in here) and self.app.refuses_ipv4()
+        if silence.kind == "refused" and here and not only_v6:
+            return Trouble(
                 _(
                     "The application listens, but the port that the engine publishes for it cannot be reached."
                 ),
@@ -185,7 +193,12 @@ class Running:
                     "Run the grader on the engine's own machine, not beside it in a container or across a network."
                 ),
             )
-        raise Fault(*diagnose.why_no_answer(silence, self.app.port, listeners, waited))
+        return Fault(
+            *diagnose.why_no_answer(
+                silence, self.app.port, listeners, waited,
+                command=self.facts.command, only_v6=only_v6, answered=self.answered is not None,
+            )
+        )  # fmt: skip
 
     def ask_once(self, route: Route) -> probe.Answer | None:
         """Whatever answers `route`; None where nothing does."""
@@ -237,6 +250,7 @@ class Running:
         while not none:
             state = self.alive()
             if state.health == "healthy":
+                self._asked = begun(self.app.processes)  # the engine takes long enough over it
                 return next((p for p in reversed(state.probes) if p.exit_code == 0), Probe(0, 0, 0, ""))
             failed |= {p.start: p for p in state.probes if p.exit_code != 0}
             if before is None:  # what failed before the application answered, the run under way included
@@ -306,8 +320,8 @@ class Running:
     # --- processes ---
 
     def processes(self) -> tuple[list[Process], list[Process]]:
-        """All processes, and those that run as root inside; looked at again while an entrypoint may still
-        step down."""
+        """All processes, and those that run as root inside; looked at again while an entrypoint may still step down.
+        Once the health check has succeeded, what a run of it has left running is PID 1's as well."""
         until = time.monotonic() + self.timeouts.settle
         while True:
             processes = self._processes = self._own(self._listed())
@@ -342,7 +356,8 @@ class Running:
 
     def ignores(self, number: int) -> Process | None:
         """PID 1, where it neither handles nor blocks signal `number`: the kernel then drops it (sig_ignored in
-        kernel/signal.c, for the init of a PID namespace). None where it may end by it, or cannot be told."""
+        kernel/signal.c, for the init of a PID namespace), unless it stands waiting for it (see
+        `App.awaits_signals`). None where it may end by it, or cannot be told."""
         self.alive()
         pid, bit = self.app.pid, 1 << (number - 1)
         for again in (False, True):  # a handler may be new since the last look

@@ -203,6 +203,7 @@ class _Seen:
         self.image: Image | None = None
         self.engine: Engine | None = None
         self.trouble = ""
+        self.hint = _("This is not the submission's fault: grade it again.")
         self.misuse = ""
         self._unread = bytearray()
 
@@ -234,8 +235,9 @@ class _Seen:
                 self.engine = Engine(**engine)
             case {"misuse": text}:
                 self.misuse = text
-            case {"trouble": text}:
+            case {"unread": text}:
                 self.trouble = text
+                self.hint = _("This is not the submission's fault: report it to whoever wrote the check.")
             case {"known": known}:
                 self.known = known
             case {"clean": clean, "free": free}:
@@ -306,9 +308,8 @@ def _complete(assignment: Assignment, seen: _Seen, late: bool, seconds: float) -
         message = seen.trouble or _("Not judged: the process that graded it ended unexpectedly.")
     missing = [c for c in assignment.checks if c.id not in seen.outcomes]
     named = titles(assignment) if missing else {}
-    hint = _("This is not the submission's fault: grade it again.")
     for c in missing:
         seen.outcomes[c.id] = Outcome(
-            c.id, named[c.id], c.level, "error", max_points=c.points, message=message, hint=hint
+            c.id, named[c.id], c.level, "error", max_points=c.points, message=message, hint=seen.hint
         )
     return tuple(seen.outcomes[c.id] for c in assignment.checks)

@@ -82,7 +82,7 @@ def test_without_an_engine_nothing_is_graded_and_it_says_what_to_do(lab: Path) -
     done = grader("check", str(lab))
     assert done.returncode == 3
     assert "No grade was given" in done.stdout
-    assert "Start Docker" in done.stdout
+    assert "DOCKER_HOST says" in done.stdout
     assert "failed" not in done.stdout
 
 

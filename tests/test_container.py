@@ -9,13 +9,14 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from grader import assignment, container
 from grader.assignment import Route
-from grader.container import App, Process, State, left_out
+from grader.container import App, Process, State, _processes, left_out
 from grader.engine import Engine
 from grader.image import Facts
 from grader.model import Fault, Trouble
@@ -34,9 +35,9 @@ class Api:
         self._pids, self._limits = pids, limits
 
     def top(self, _container: str, _arguments: str) -> dict[str, Any]:
-        rows = [[str(pid), "0", "0", "0", "0", "0", "0", "sh"] for pid in self._pids]
+        rows = [[str(pid), str(pid), "0", "0", "0", "0", "0", "0", "sh"] for pid in self._pids]
         return {
-            "Titles": ["PID", "PPID", "RUID", "EUID", "SUID", "CAUGHT", "BLOCKED", "COMMAND"],
+            "Titles": ["PID", "LWP", "PPID", "RUID", "EUID", "SUID", "CAUGHT", "BLOCKED", "COMMAND"],
             "Processes": rows,
         }
 
@@ -50,6 +51,28 @@ def app(*pids: int) -> App:
 
 def test_the_processes_of_a_container_are_listed() -> None:
     assert [p.pid for p in app(4242, 4250).processes()] == [4242, 4250]
+
+
+def test_each_thread_has_user_ids_of_its_own_and_the_first_one_the_rest() -> None:
+    thread = {"PID": "4242", "PPID": "1", "SUID": "1000", "CAUGHT": "4000", "COMMAND": "sh"}
+    first = {**thread, "LWP": "4242", "RUID": "1000", "EUID": "1000", "BLOCKED": "1"}
+    other = {**thread, "LWP": "4243", "RUID": "0", "EUID": "7", "BLOCKED": "0"}
+    assert _processes([other, first]) == [Process(4242, 1, frozenset({0, 7, 1000}), "sh", 0x4000, 1)]
+
+
+@pytest.mark.parametrize(
+    ("call", "awaits"), [("128 0x7f 0x0", True), ("7 0x7f", False), ("running", None), (None, None)]
+)
+def test_whether_it_stands_waiting_for_signals_is_read_from_the_kernel(
+    call: str | None, awaits: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "PROC", tmp_path)
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine="x86_64"))
+    (tmp_path / "4242").mkdir()
+    (tmp_path / "4242" / "cgroup").write_text("0::/docker/c0ffee\n")
+    if call:
+        (tmp_path / "4242" / "syscall").write_text(call + "\n")
+    assert app(4242).awaits_signals() is awaits
 
 
 @pytest.mark.parametrize("pids", [(), (17,), (1, 2), (1, 17, 4242)], ids=str)
@@ -69,9 +92,13 @@ def test_where_the_engine_has_the_images_own_ps_list_them_the_kernel_is_asked(
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "cgroup").write_text(f"0::/libpod_parent/{name}\n")
         (tmp_path / str(pid) / "cmdline").write_bytes(b"sh\0-c\0x\0" if pid == 4242 else b"")
-        (tmp_path / str(pid) / "status").write_text(
-            "Name:\tpython\nPPid:\t17\nUid:\t1000\t0\t7\t1000\nSigBlk:\t0000000000000001\nSigCgt:\t0000000000004000\n"
+        status = (
+            "Name:\tpython\nPPid:\t17\nUid:\t1000\t{}\t7\t1000\nSigBlk:\t{:016x}\nSigCgt:\t0000000000004000\n"
         )
+        (tmp_path / str(pid) / "status").write_text(status.format(1000, 1))
+        for thread, euid in ((pid, 1000), (5000, 0)):
+            (tmp_path / str(pid) / "task" / str(thread)).mkdir(parents=True)
+            (tmp_path / str(pid) / "task" / str(thread) / "status").write_text(status.format(euid, 0))
     listed = App(Api(17), "c0ffee", 5000, threading.Event(), engine_lists=False).processes()
     assert sorted(listed) == [
         Process(4242, 17, frozenset({1000, 0, 7}), "sh -c x", 0x4000, 1),

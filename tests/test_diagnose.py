@@ -36,7 +36,33 @@ PY = "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/health')"
     ],
 )  # fmt: skip
 def test_common_probes_plainly_have_to_ask_the_application(test: list[str]) -> None:
-    assert diagnose.must_ask(test, 5000)
+    assert diagnose.must_ask(probed(test), 5000)
+
+
+def probed(test: list[str], *steps: str, env: str = "PYTHON_VERSION=3.11") -> Facts:
+    """An image with this health check, made in these steps."""
+    config = {"Healthcheck": {"Test": test}, "Env": [env]}
+    return Facts(None, None, None, "linux/amd64", config, tuple(Step(step, layer=True) for step in steps))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        probed(["CMD", "curl", "-f", "localhost:5000"], "CMD sh", "COPY curl /usr/local/bin/ # buildkit"),
+        probed(["CMD", "curl", "-f", "localhost:5000"], "CMD sh", "RUN ln -s /bin/true /usr/bin/curl"),
+        probed(["CMD", "curl", "-f", "localhost:5000"], env="http_proxy=http://127.0.0.1:1"),
+        probed(["CMD", "python", "-c", PY], env="PYTHONPATH=/app"),
+        probed(["CMD", "python", "-c", PY], "CMD sh", "COPY a sitecustomize.py /usr/lib/python3/"),
+        probed(["CMD", "python", "-c", f"import ok; {PY}"]),
+    ],
+)
+def test_a_probe_that_the_image_may_bend_is_tried_out(image: Facts) -> None:
+    assert not diagnose.must_ask(image, 5000)
+
+
+def test_a_curl_that_was_installed_is_a_curl() -> None:
+    installed = "RUN /bin/sh -c apt-get update && apt-get install -y --no-install-recommends curl"
+    assert diagnose.must_ask(probed(["CMD", "curl", "-f", "localhost:5000"], "CMD sh", installed), 5000)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +90,7 @@ def test_common_probes_plainly_have_to_ask_the_application(test: list[str]) -> N
     ],
 )
 def test_any_other_probe_is_tried_out(test: list[str]) -> None:
-    assert not diagnose.must_ask(test, 5000)
+    assert not diagnose.must_ask(probed(test), 5000)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_check_from_elsewhere_is_explained_by_its_docstring(
         "  own-thing: {level: bonus, points: 1}\n"
     )
     assert run(["explain", "own-thing", "--lang", "en", "--assignment", str(lab)]) == 0
-    assert capsys.readouterr().out == "own-thing (bonus, 1)\n\nIt holds.\n\nFor a reason.\n"
+    assert capsys.readouterr().out == "own-thing (bonus, 1 point(s))\n\nIt holds.\n\nFor a reason.\n"
 
 
 def test_an_unknown_check_is_misuse_and_the_known_ones_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -499,6 +499,36 @@ def start_grader(lab: Path) -> subprocess.Popen[str]:
     )
 
 
+def test_what_is_left_where_all_of_a_check_was_killed_goes_with_the_next_one(
+    lab: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: docker.DockerClient
+) -> None:
+    """As a job is that has no memory left: nobody is there any more to clean up."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    known = tmp_path / "cache" / "grader" / "sessions"
+    label = "io.grader.session"
+
+    def left() -> list[Any]:
+        sessions = [file.name for file in known.iterdir()] if known.is_dir() else []
+        found = engine.containers.list(ignore_removed=True, filters={"label": label})
+        return [c for c in found if c.labels[label] in sessions]
+
+    grader = start_grader(written(lab, 'CMD ["sleep", "600"]', base))
+    wait_until(left)
+    helper = Path(f"/proc/{grader.pid}/task/{grader.pid}/children").read_text().split()
+    for pid in (grader.pid, *map(int, helper)):
+        os.kill(pid, signal.SIGKILL)
+    grader.communicate()
+    time.sleep(0.5)
+    assert left()
+    running = start_grader(lab)  # is nobody's orphan
+    wait_until(lambda: len(left()) == 2)
+    subprocess.run([sys.executable, "-m", "grader", "check", base], stdout=subprocess.DEVNULL, check=False)
+    assert len(left()) == 1
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) == 130
+    assert not list(known.iterdir())
+
+
 def wait_until(holds: object) -> None:
     until = time.monotonic() + 30
     while not holds():  # type: ignore[operator]
