@@ -116,6 +116,8 @@ def load(path: Path = DEFAULT) -> Assignment:
         if path != DEFAULT and _too_deep(raw):  # the one that ships is validated by the tests
             raise Misuse(f"{path} is not YAML: nested too deep")
         data = yaml.load(raw, _loader())  # noqa: S506 - a SafeLoader
+        if data is None:
+            raise Misuse(f"{path} is empty; {DEFAULT} is one to begin with")
     except OSError as error:
         raise Misuse(f"cannot read the assignment {path}: {error.strerror}") from None
     # All but the first are PyYAML's slips, over 2026-02-30 or !!int ''.

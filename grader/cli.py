@@ -99,6 +99,13 @@ class Report(click.ParamType[tuple[str, Path | None]]):
         return form, Path(path)
 
 
+def _distinct(_ctx: Any, _param: Any, reports: Any) -> Any:
+    paths = [path.absolute() for _form, path in reports if path]
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise click.UsageError(f"two reports cannot be written to {twice}")
+    return reports
+
+
 def _try_to_write(path: Path) -> None:
     """Raise OSError where `path` cannot be written; leave nothing there that was not."""
     new = not path.exists()
@@ -168,7 +175,7 @@ def main() -> None:
 @main.command()
 @click.argument("target")
 @_assignment
-@click.option("--report", "reports", type=Report(), multiple=True, metavar="FORMAT[=PATH]",
+@click.option("--report", "reports", type=Report(), multiple=True, callback=_distinct, metavar="FORMAT[=PATH]",
               help=f"One of {', '.join(FORMATS)}; repeatable.")  # fmt: skip
 @click.option(
     "--local", is_flag=True, help="Grade the local engine's image of that name, whatever its registry has."
@@ -261,7 +268,7 @@ def _live() -> Any:
 # --- a class ----------------------------------------------------------------------------------------
 
 _class_reports = click.option(
-    "--report", "reports", type=Report(CLASS_FORMATS), multiple=True, metavar="FORMAT[=PATH]",
+    "--report", "reports", type=Report(CLASS_FORMATS), multiple=True, callback=_distinct, metavar="FORMAT[=PATH]",
     help=f"One of {', '.join(CLASS_FORMATS)}; repeatable. moodle=PATH fills in a worksheet from Moodle.",
 )  # fmt: skip
 

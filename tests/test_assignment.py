@@ -65,6 +65,7 @@ def test_another_labs_routes_are_yaml_alone(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("checks: [", "is not YAML"),
+        ("", "is empty"),
         ("title: {{ name }}", "is not YAML"),
         (MINIMAL + "  1: {level: required, expect: {status: 200}}\n", "checks: 1 must be of type string"),
         (

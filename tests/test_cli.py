@@ -58,6 +58,10 @@ def test_bad_input_is_one_clear_line_and_exit_2(lab: Path, tmp_path: Path) -> No
             ("check", good, "--report", "json=/nonexistent/x.json"),
             "cannot write the report /nonexistent/x.json",
         ),
+        (
+            ("check", good, "--report", f"json={tmp_path}/x", "--report", f"junit={tmp_path}/x"),
+            f"two reports cannot be written to {tmp_path}/x",
+        ),
         (("check", good, "--timeout", "0"), "--timeout"),
         (("check", good, "--build-arg", "BASE"), "not NAME=VALUE"),
         (("check", good, "--lang", "de"), "'de' is not one of"),

@@ -536,6 +536,18 @@ def wait_until(holds: object) -> None:
         time.sleep(0.1)
 
 
+def test_an_assignment_without_routes_is_graded_without_a_word_of_pytests(
+    base: str, tmp_path: Path, engine: object
+) -> None:
+    lab = tmp_path / "lab.yaml"
+    lab.write_text("schema: grader/assignment/v1\nid: t\ntitle: T\nchecks: {platform: {level: required}}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "grader", "check", base, "--assignment", lab],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_pytest_alone_runs_the_same_checks(lab: Path, engine: object) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "checks", "--submission", str(lab), "-p", "no:cacheprovider", "-rs"],
