@@ -40,6 +40,11 @@ def route_title(route: Route) -> str:
     )
 
 
+def ships(check_id: str) -> bool:
+    """Whether a check is explained to whoever has no assignment at hand."""
+    return (PAGES / "en" / f"{check_id}.md").is_file()
+
+
 def page(check: Check, language: str) -> str | None:
     """The Markdown page that explains a check: why it matters, an example, how to mend it.
 

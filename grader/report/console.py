@@ -14,6 +14,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from grader.catalogue import ships
 from grader.i18n import _
 from grader.model import Outcome, Result
 from grader.report import words
@@ -227,7 +228,8 @@ def _next(page: _Page, result: Result) -> None:
         page.add("", _("Every required check passed."))
     lead = _("Next: ")
     for check in [c for c in result.checks if words.standing(c) == wanted][:_EXPLAINED]:
-        page.add(page.styled((lead, "")), f"grader explain {words.line(check.id)}", "bold")
+        of = "" if ships(check.id) else " --assignment FILE"
+        page.add(page.styled((lead, "")), f"grader explain {words.line(check.id)}{of}", "bold")
         lead = " " * cell_len(page.fit(lead))
 
 
