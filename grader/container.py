@@ -42,14 +42,14 @@ def engine_trouble(doing: str) -> Iterator[None]:
 
 
 PROC = Path("/proc")
-SIGTIMEDWAIT = {"x86_64": 128, "aarch64": 137}  # rt_sigtimedwait, by its number
 
 
 class Process(NamedTuple):
     """One process of a container, as the engine's host sees it.
 
     `uids` are the real, effective and saved user ids of its threads: it may become any of them. `caught` and
-    `blocked` are its signal masks (bit n-1 is signal n), None where the host's ps has none.
+    `blocked` are its signal masks (bit n-1 is signal n), None where the host's ps has none. `wchan` is the kernel's
+    function in which its first thread waits, empty where it runs or the kernel does not tell.
     """
 
     pid: int
@@ -58,6 +58,7 @@ class Process(NamedTuple):
     command: str
     caught: int | None = None
     blocked: int | None = None
+    wchan: str = ""
 
 
 class Probe(NamedTuple):
@@ -200,7 +201,7 @@ class App:
             return self._of_its_control_group()
         with engine_trouble(_("listing processes")):
             try:
-                top = self._api.top(self.id, "-eLo pid,lwp,ppid,ruid,euid,suid,caught,blocked,args")
+                top = self._api.top(self.id, "-eLo pid,lwp,ppid,ruid,euid,suid,caught,blocked,wchan:32,args")
             except docker.errors.APIError:  # a ps without signal masks
                 top = self._api.top(self.id, "-eLo pid,lwp,ppid,ruid,euid,suid,args")
         titles = [t.upper() for t in top["Titles"]]
@@ -230,16 +231,6 @@ class App:
                 _("Grade it with Docker."),
             )
         return found
-
-    def awaits_signals(self) -> bool | None:
-        """Whether PID 1 stands in sigtimedwait(2), as tini does: its masks do not tell then which signals it waits for
-        (Linux, kernel/signal.c, do_sigtimedwait, puts them into `real_blocked`). None where it cannot be told."""
-        with contextlib.suppress(OSError):
-            proc = PROC / str(self.pid)
-            if self.id in (proc / "cgroup").read_text("ascii", "replace") and not self._hidden:
-                call = (proc / "syscall").read_text("ascii").split()[0]
-                return None if call == "running" else int(call) == SIGTIMEDWAIT.get(os.uname().machine)
-        return None
 
     @cached_property
     def _hidden(self) -> bool:
@@ -435,7 +426,9 @@ def _processes(threads: Sequence[Mapping[str, str]]) -> list[Process]:
             continue
         masks = {k: int(row[k.upper()], 16) for k in ("caught", "blocked") if k.upper() in row}
         command = row.get("COMMAND") or row.get("CMD") or ""
-        found[pid] = Process(pid, int(row["PPID"]), uids, command, **masks)
+        found[pid] = Process(
+            pid, int(row["PPID"]), uids, command, **masks, wchan=_function(row.get("WCHAN", ""))
+        )
     return list(found.values())
 
 
@@ -451,7 +444,12 @@ def _process_of(proc: Path) -> Process:
         command or told["Name"],
         int(told["SigCgt"], 16),
         int(told["SigBlk"], 16),
+        _function((proc / "wchan").read_text("ascii", "replace")),
     )
+
+
+def _function(wchan: str) -> str:
+    return wchan if re.search("[a-z]", wchan) else ""
 
 
 def _status(proc: Path) -> dict[str, str]:

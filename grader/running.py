@@ -356,15 +356,15 @@ class Running:
 
     def ignores(self, number: int) -> Process | None:
         """PID 1, where it neither handles nor blocks signal `number`: the kernel then drops it (sig_ignored in
-        kernel/signal.c, for the init of a PID namespace), unless it stands waiting for it (see
-        `App.awaits_signals`). None where it may end by it, or cannot be told."""
+        kernel/signal.c, for the init of a PID namespace). None where it may end by it, or cannot be told: who waits for
+        signals, as tini does, has those that it waits for in no mask meanwhile (do_sigtimedwait, `real_blocked`)."""
         self.alive()
         pid, bit = self.app.pid, 1 << (number - 1)
         for again in (False, True):  # a handler may be new since the last look
             processes = self._listed() if again else self._processes or self._listed()
             first = next((p for p in processes if p.pid == pid), None)
             masks = None if first is None or first.caught is None else first.caught | (first.blocked or 0)
-            if first is None or masks is None or masks & bit:
+            if first is None or masks is None or masks & bit or "sigtimedwait" in first.wchan:
                 return None
         return first
 

@@ -9,7 +9,6 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -61,18 +60,12 @@ def test_each_thread_has_user_ids_of_its_own_and_the_first_one_the_rest() -> Non
 
 
 @pytest.mark.parametrize(
-    ("call", "awaits"), [("128 0x7f 0x0", True), ("7 0x7f", False), ("running", None), (None, None)]
+    ("told", "where"),
+    [("do_sigtimedwait.isra.0", "do_sigtimedwait.isra.0"), ("-", ""), ("0", ""), ("?", "")],
 )
-def test_whether_it_stands_waiting_for_signals_is_read_from_the_kernel(
-    call: str | None, awaits: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(container, "PROC", tmp_path)
-    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine="x86_64"))
-    (tmp_path / "4242").mkdir()
-    (tmp_path / "4242" / "cgroup").write_text("0::/docker/c0ffee\n")
-    if call:
-        (tmp_path / "4242" / "syscall").write_text(call + "\n")
-    assert app(4242).awaits_signals() is awaits
+def test_where_a_process_waits_is_known_if_the_kernel_tells(told: str, where: str) -> None:
+    row = {"PID": "1", "LWP": "1", "PPID": "0", "RUID": "0", "EUID": "0", "SUID": "0", "WCHAN": told}
+    assert [process.wchan for process in _processes([row])] == [where]
 
 
 @pytest.mark.parametrize("pids", [(), (17,), (1, 2), (1, 17, 4242)], ids=str)
@@ -96,13 +89,14 @@ def test_where_the_engine_has_the_images_own_ps_list_them_the_kernel_is_asked(
             "Name:\tpython\nPPid:\t17\nUid:\t1000\t{}\t7\t1000\nSigBlk:\t{:016x}\nSigCgt:\t0000000000004000\n"
         )
         (tmp_path / str(pid) / "status").write_text(status.format(1000, 1))
+        (tmp_path / str(pid) / "wchan").write_text("do_sigtimedwait")
         for thread, euid in ((pid, 1000), (5000, 0)):
             (tmp_path / str(pid) / "task" / str(thread)).mkdir(parents=True)
             (tmp_path / str(pid) / "task" / str(thread) / "status").write_text(status.format(euid, 0))
     listed = App(Api(17), "c0ffee", 5000, threading.Event(), engine_lists=False).processes()
     assert sorted(listed) == [
-        Process(4242, 17, frozenset({1000, 0, 7}), "sh -c x", 0x4000, 1),
-        Process(4250, 17, frozenset({1000, 0, 7}), "python", 0x4000, 1),
+        Process(4242, 17, frozenset({1000, 0, 7}), "sh -c x", 0x4000, 1, "do_sigtimedwait"),
+        Process(4250, 17, frozenset({1000, 0, 7}), "python", 0x4000, 1, "do_sigtimedwait"),
     ]
     shutil.rmtree(tmp_path / "4242")
     with pytest.raises(Trouble, match="not on this machine"):
