@@ -120,6 +120,20 @@ def test_a_404_of_the_application_is_not_taken_for_a_missing_command() -> None:
     assert "/healthz" in (diagnose.why_unhealthy(test, probe, 5000, 3)[1] or "")
 
 
+@pytest.mark.parametrize(
+    ("test", "output", "said"),
+    [
+        (["CMD", "curl -f http://localhost:5000/"], 'exec: "curl -f http"', '["curl", "-f", "http://localhost:5000/"]'),
+        (["CMD", "python", "h.py"], "ModuleNotFoundError: No module named 'requests'", "needs requests"),
+        (["CMD", "python", "-c", PY], "urllib.error.HTTPError: HTTP Error 500: INTERNAL", "mend what “/health”"),
+        (["CMD", "curl", "-f", "localhost:5000/health"], "curl: (22) The requested URL returned error: 503", "503"),
+        (["CMD", "wget", "-q", "http://localhost:5000/"], "wget: server returned error: HTTP/1.1 500", "500 to it"),
+    ],
+)  # fmt: skip
+def test_what_a_probe_was_told_is_named(test: list[str], output: str, said: str) -> None:
+    assert said in (diagnose.why_unhealthy(test, Probe(1, 2, 1, output), 5000, 3)[1] or "")
+
+
 # --- silence ---
 
 
@@ -134,6 +148,28 @@ def test_who_listens_where_is_told() -> None:
     assert "8080" in diagnose.why_no_answer(closed, 5000, listener("0.0.0.0", 8080), 1)[0]
     assert "nothing in it listens" in diagnose.why_no_answer(closed, 5000, [], 30)[0]
     assert "Nothing answers" in diagnose.why_no_answer(closed, 5000, None, 30)[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        ("python app.py", "app.run(host='0.0.0.0', port=5000)"),
+        ("flask --app app run", "flask run --host=0.0.0.0"),
+        ("gunicorn app:app", "gunicorn --bind 0.0.0.0:5000"),
+        ("python -m uvicorn --host :: app:app", "uvicorn --host 0.0.0.0"),
+    ],
+)
+def test_the_server_that_the_image_starts_is_told_how_to_listen(command: str, how: str) -> None:
+    closed = NoAnswer("closed")
+    for where in (listener("127.0.0.1", 5000), listener("0.0.0.0", 8000), None):
+        assert how in (diagnose.why_no_answer(closed, 5000, where, 1, command=command)[1] or "")
+
+
+def test_listening_for_ipv6_alone_and_having_stopped_are_told_apart_from_hanging_up() -> None:
+    closed, v6 = NoAnswer("closed"), listener("::", 5000)
+    assert "closed without an answer" in diagnose.why_no_answer(closed, 5000, v6, 1)[0]
+    assert "IPv6 alone" in diagnose.why_no_answer(closed, 5000, v6, 1, only_v6=True)[0]
+    assert "any more" in diagnose.why_no_answer(closed, 5000, [], 1, answered=True)[0]
 
 
 def test_the_engines_own_name_server_is_not_the_application() -> None:
@@ -363,6 +399,19 @@ def test_only_ones_own_steps_are_ones_own() -> None:
     assert [step.keyword for step in facts.own_steps] == ["COPY", "RUN"]
     assert [layer.base for layer in facts.layers()] == [True, True, True, False, False]
     assert not any(installs_dependencies(step) for step in facts.steps[:3])
+
+
+def test_what_makes_an_image_on_a_slim_base_heavy_is_named() -> None:
+    def hint(step: str) -> str:
+        facts = of_official((f"RUN /bin/sh -c {step}", 150_000_000))
+        slim = [s._replace(unpacked=min(s.unpacked or 0, 40_000_000)) for s in facts.history[:-1]]
+        return diagnose.how_to_shrink(facts._replace(history=(*slim, facts.history[-1])))
+
+    assert "pip install --no-cache-dir pandas" in hint("pip install --no-cache-dir pandas")
+    assert "COPY --chown" in hint("chown -R app /app")
+    assert "head -c 9 /dev/urandom" in hint("head -c 9 /dev/urandom >/data")
+    for step in ("pip install --no-cache-dir pandas", "chown -R app /app", "head -c 9 /dev/urandom >/data"):
+        assert "slim" not in hint(step)
 
 
 def test_a_heavy_base_is_said_to_be_heavy_and_its_compilers_are_not_the_students() -> None:
