@@ -303,9 +303,11 @@ class App:
         return None if self.id not in (proc / "cgroup").read_text() or self._hidden else proc / "net"
 
     def refuses_ipv4(self) -> bool:
-        """Whether it refuses connections to its port at its own IPv4 address, as far as that can be reached from here.
-        For a hint; and to tell an application that cannot be reached from one that must not be."""
+        """Whether it refuses connections to its port at its own IPv4 address, where that is on this machine. Anybody
+        may answer for it elsewhere."""
         with contextlib.suppress(Trouble, OSError), engine_trouble(_("looking at the container")):
+            if self._net is None:
+                return False
             owner = self._api.inspect_container(self._held.container) if self._held else self._started
             for network in (owner["NetworkSettings"].get("Networks") or {}).values():
                 if address := network.get("IPAddress"):
