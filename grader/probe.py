@@ -80,6 +80,17 @@ class _Socket(socket.socket):
         super().sendall(*args, **kwargs)
 
 
+class _Response(http.client.HTTPResponse):
+    """The final answer: http.client passes over 100 alone of those that come before it (RFC 9110, 15.2)."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 102 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
 def ask(address: tuple[str, int], route: Route, seconds: float) -> Answer:
     """The answer to `route` from `address`, or NoAnswer, within `seconds`. Follows no redirect, knows no proxy.
 
@@ -96,6 +107,7 @@ def ask(address: tuple[str, int], route: Route, seconds: float) -> Answer:
         except OSError as error:
             raise NoAnswer("refused", error.strerror or "") from None
         connection = http.client.HTTPConnection(*address)
+        connection.response_class = _Response
         connection.sock = sock
         try:
             connection.request(route.method, route.path, route.body, _headers(route))

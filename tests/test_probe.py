@@ -71,6 +71,15 @@ def test_an_answer_is_read_to_its_end() -> None:
     assert (answer.status, answer.text, answer.headers["x-a"], answer.cut) == (200, "hello", "b", False)
 
 
+def test_what_comes_before_the_final_answer_is_passed_over() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    with server(
+        says(b"HTTP/1.1 102 Processing\r\n\r\n" + early * 3 + b"HTTP/1.1 200 OK\r\n\r\nhello")
+    ) as address:
+        assert ask(address, Route(), 2).text == "hello"
+    assert silence_of(drips(early))[0] == "timeout"
+
+
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     with server(
         says(b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n")
