@@ -13,6 +13,8 @@ mode        the program of tests/support/hostile, told to do this; a Dockerfile 
 generate    file → size: made of random bytes before the build, too large to keep here
 waits       true: for a deadline, most of its time
 buildkit    true: the classic builder lacks what its Dockerfile asks for, and no grade is given
+sandboxed   what is otherwise in gVisor
+podman      what is otherwise on Podman
 verdict     the verdict
 checks      every check of the assignment, with its status
 says        check → pieces that its message and hint must hold
@@ -80,6 +82,9 @@ class Sample:
     buildkit: bool = False
     may_err: tuple[str, ...] = ()
     sandboxed: dict[str, str] = field(default_factory=dict)  # what is otherwise in gVisor, beside UNSEEN
+    podman: dict[str, str] = field(
+        default_factory=dict
+    )  # on Podman, which keeps no HEALTHCHECK of what it builds
 
     @property
     def name(self) -> str:
@@ -106,7 +111,7 @@ class Sample:
         our trouble: Docker's may build it."""
         may_err = self.checks if self.checks["build"] == "failed" else UNRUN
         errors = {o.id: o.status for o in result.checks if o.status == "error" and o.id in may_err}
-        checks = {**self.checks, **errors}
+        checks = {**self.checks, **errors, **self.podman}
         if self.mode == "reaches-out":  # and finds that way
             checks["greeting"] = "failed"
         if self.shows == "config-disagrees" and result.engine and result.engine.version.startswith("4."):
@@ -114,7 +119,10 @@ class Sample:
             pulled = {check: "error" for check, status in self.checks.items() if status == "blocked"}
             checks |= {"published": "error", "size": "error", **pulled}
         # It does not tell a local image's NONE from none at all.
-        says = {check: self.says[check] for check in self.says.keys() - errors.keys() - {"healthcheck"}}
+        says = {
+            check: self.says[check]
+            for check in self.says.keys() - errors.keys() - self.podman.keys() - {"healthcheck"}
+        }
         return replace(self, checks=checks, says=says, verdict=verdict_of(checks))
 
     def must_be(self, result: Result) -> None:
