@@ -626,15 +626,29 @@ def answer(ask: Callable[[], Any], *passing: type[Exception]) -> Any:
 def forget(api: Any, name: str, image: str | None) -> None:
     """Take a name off an image, and with the last one the image. Docker forgets a name before it removes the image, and
     before it fails to write that down, on a disk that is full (moby reference/store.go): after that, or where it is
-    killed meanwhile, nothing but its id leads to the image."""
+    killed meanwhile, nothing but its id leads to the image. Nor where two take its last two names at once while a
+    container uses it: neither sees that its own was the last (moby daemon/images/image_delete.go, `quiet`)."""
     try:
-        api.remove_image(name)
+        done = api.remove_image(name)
     except docker.errors.APIError:
-        if image is None:
+        if image is None or name in _names(api, image):
             raise
-        found = api.inspect_image(image)
-        names = [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
-        if name in names:
-            raise
-        if not names:
-            api.remove_image(image)
+        done = []
+    if image is None or any("Deleted" in each for each in done or ()):
+        return
+    if _names(api, image):
+        return
+    try:
+        api.remove_image(image)
+    except docker.errors.NotFound:
+        return
+    except docker.errors.APIError as error:
+        if "dependent child" in str(error.explanation):  # another image stands on it, and takes it along
+            return
+        api.tag(image, *name.rsplit(":", 1))  # so that whoever comes next finds it
+        raise
+
+
+def _names(api: Any, image: str) -> list[str]:
+    found = api.inspect_image(image)
+    return [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]

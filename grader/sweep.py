@@ -75,13 +75,14 @@ def thoroughly(*sessions: str) -> None:
 
 @contextlib.contextmanager
 def _gone() -> Iterator[None]:
-    """Be content where somebody else has removed it, or is about to: two may be sweeping at once."""
+    """Be content where somebody else has removed it, is about to, or still uses it: two may be sweeping at once."""
     try:
         yield
     except docker.errors.NotFound:
         pass
     except docker.errors.APIError as error:
-        if not re.search("already in progress|has active endpoints", str(error.explanation)):
+        of_another = "already in progress|has active endpoints|is using its referenced image|is being used by"
+        if not re.search(of_another, str(error.explanation)):
             raise
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from grader import ahead, assignment
 from grader.build import _buildkit_client
-from grader.engine import Engine
+from grader.engine import Engine, forget
 from grader.model import Misuse, Trouble
 from grader.options import Options
 from grader.session import HelperEnded, grade, graded
@@ -497,6 +497,41 @@ def start_grader(lab: Path) -> subprocess.Popen[str]:
         text=True,
         preexec_fn=in_the_foreground,  # noqa: PLW1509
     )
+
+
+class TwoAtOnce:
+    """The engine, of whom somebody else has just asked to take the image's other name, while a container uses it."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    def remove_image(self, image: str, **how: Any) -> Any:
+        named = not image.startswith("sha256:")
+        return self._api.remove_image(image, **how, **({"force": True} if named else {}))
+
+
+def test_an_image_whose_last_names_two_take_at_once_is_not_lost(
+    base: str, engine: docker.DockerClient
+) -> None:
+    api: Any = engine.api
+    made = api.create_container(base, ["sleep", "60"])["Id"]
+    image = api.commit(made, "grader/build", "of-two")["Id"]
+    api.remove_container(made)
+    user = api.create_container(image, ["sleep", "60"])["Id"]
+    api.start(user)
+    with pytest.raises(docker.errors.APIError):
+        forget(TwoAtOnce(api), "grader/build:of-two", image)
+    assert api.inspect_image(image)["RepoTags"] == ["grader/build:of-two"]
+    child = api.commit(user)["Id"]
+    api.remove_container(user, force=True)
+    forget(api, "grader/build:of-two", image)  # another image stands on it
+    api.remove_image(child, noprune=True)
+    assert api.inspect_image(image)["RepoTags"] == []
+    api.tag(image, "grader/build", "of-two")
+    forget(api, "grader/build:of-two", image)
 
 
 def test_what_is_left_where_all_of_a_check_was_killed_goes_with_the_next_one(
