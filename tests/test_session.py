@@ -313,19 +313,27 @@ def test_a_network_that_was_asked_for_is_not_made_twice(base: str, engine: docke
     its.close()
 
 
-def links() -> set[str]:
-    return {link.name for link in Path("/sys/class/net").iterdir()}
+def bridge(network: str) -> Path:
+    """Where a network's bridge is seen, by the network's id."""
+    return Path("/sys/class/net", f"br-{network[:12]}")
 
 
 def test_when_a_check_ends_the_engine_lists_nothing_of_it_and_soon_the_machine_has_nothing(
     base: str, engine: docker.DockerClient
 ) -> None:
-    before, had = inventory(engine), links()
-    command = [sys.executable, "-m", "grader", "check", base]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    assert inventory(engine) == before
+    before, began = inventory(engine), int(time.time())
+    with subprocess.Popen(
+        [sys.executable, "-m", "grader", "check", base], stdout=subprocess.DEVNULL
+    ) as check:
+        pass
+    assert not any(found - before[kind] for kind, found in inventory(engine).items())
+    told = {"type": "network", "event": "create"}
+    made: Any = engine.api.events(since=began, until=int(time.time()) + 1, filters=told, decode=True)
+    actors = [event["Actor"] for event in made]
+    own = [a["ID"] for a in actors if a["Attributes"]["name"].startswith(f"grader-{check.pid}-")]
+    assert own
     until = time.monotonic() + 5
-    while links() - had:
+    while any(bridge(network).exists() for network in own):
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -333,17 +341,17 @@ def test_when_a_check_ends_the_engine_lists_nothing_of_it_and_soon_the_machine_h
 def test_a_network_that_was_being_taken_down_is_gone_when_the_engine_is_there_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    had = links()
     with Another() as other:
         monkeypatch.setenv("DOCKER_HOST", other.host)
         for _attempt in range(3):
             its = Engine(new_session())
-            its.network("isolated")
+            network = its.api.inspect_network(its.network("isolated"))["Id"]
+            assert bridge(network).exists()
             its.close()
             other.stop(signal.SIGKILL)
             other.start()
             assert not other.holds()["networks"]
-        assert {link for link in links() - had if link.startswith("br-")} == set()
+            assert not bridge(network).exists()
 
 
 def test_a_network_that_cannot_be_taken_away_is_told(base: str, engine: docker.DockerClient) -> None:
