@@ -287,7 +287,7 @@ def why_no_answer(
     here = [x for x in listeners or () if x.port == port]
     if here:
         return _why_unreached(here, how, silence.detail, only_v6)
-    if answered:
+    if answered and listeners is not None:
         return (
             _("Nothing listens on port {port} any more; the application had answered before.").format(
                 port=port

@@ -170,6 +170,7 @@ def test_listening_for_ipv6_alone_and_having_stopped_are_told_apart_from_hanging
     assert "closed without an answer" in diagnose.why_no_answer(closed, 5000, v6, 1)[0]
     assert "IPv6 alone" in diagnose.why_no_answer(closed, 5000, v6, 1, only_v6=True)[0]
     assert "any more" in diagnose.why_no_answer(closed, 5000, [], 1, answered=True)[0]
+    assert "Nothing answers" in diagnose.why_no_answer(closed, 5000, None, 1, answered=True)[0]
 
 
 def test_the_engines_own_name_server_is_not_the_application() -> None:
