@@ -299,14 +299,18 @@ class App:
     @cached_property
     def _net(self) -> Path | None:
         """What the kernel tells of its network, where the engine's host is this one."""
-        proc = Path(f"/proc/{self.pid}")
-        return None if self.id not in (proc / "cgroup").read_text() or self._hidden else proc / "net"
+        return None if not self._is_here or self._hidden else Path(f"/proc/{self.pid}/net")
+
+    @cached_property
+    def _is_here(self) -> bool:
+        """Whether the engine's host is this one; in gVisor its process is the sandbox's."""
+        return self.id in Path(f"/proc/{self.pid}/cgroup").read_text()
 
     def refuses_ipv4(self) -> bool:
         """Whether it refuses connections to its port at its own IPv4 address, where that is on this machine. Anybody
         may answer for it elsewhere."""
         with contextlib.suppress(Trouble, OSError), engine_trouble(_("looking at the container")):
-            if self._net is None:
+            if not self._is_here:
                 return False
             owner = self._api.inspect_container(self._held.container) if self._held else self._started
             for network in (owner["NetworkSettings"].get("Networks") or {}).values():
