@@ -1,0 +1,16 @@
+"""What a diagnosis is made of."""
+
+from __future__ import annotations
+
+from grader.text import one_line
+
+Finding = tuple[str, str | None]  # what was seen, and what was asked; how to mend it
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def quoted(text: str, limit: int = 120) -> str:
+    """A short piece of foreign text, so that its end can be seen."""
+    return f"“{one_line(text, limit)}”"
