@@ -207,6 +207,8 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     i18n.use(lang)
     submission, session = submission_of(target), new_session()
     options = Options(local, credentials, keep, _pairs(build_args), lang, runtime)
+    if credentials and submission.kind == "image":
+        _say_where_no_login_is([target])
     looked = look(submission, options)  # the engine does, while the assignment is read
     asked = assignment.load(assignment_file)
     own = warm or Warm()
@@ -232,6 +234,19 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     if reports and all(path for _form, path in reports):
         click.echo(f"{submission.id}: {result.verdict}", err=True)
     return EXIT[result.verdict]
+
+
+def _say_where_no_login_is(targets: Sequence[str]) -> None:
+    """For --credentials, which changes nothing there: another user's login, as under sudo, is not found."""
+    from .case import stored_login
+    from .reference import Reference
+
+    for host in sorted({ref.host for ref in map(Reference.parse, filter(None, targets)) if ref.registry}):
+        if not stored_login(host):
+            _say(
+                _("No login for {host} is stored for this user: docker login {host}").format(host=host),
+                PASSED,
+            )
 
 
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
@@ -331,6 +346,8 @@ def batch(roster_file: Path, folder: Path, assignment_file: Path, jobs: int, dis
             moodle.check(_worksheet(path), listed.columns, listed.students)
     mode: Mode = "regrade" if regrade else "retry-errors" if retry_errors else "resume"
     options = Options(credentials=credentials, lang=lang, runtime=runtime)
+    if credentials:
+        _say_where_no_login_is([student.target for student in listed.students])
     plan = Plan(jobs, disk, mode, options, timeout, dask)
     with Terminal(yes) as terminal:
         try:

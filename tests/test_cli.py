@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import socket
 import subprocess
@@ -115,3 +117,16 @@ def test_the_catalogue_lists_every_check_and_explains_it() -> None:
 def test_messages_come_in_french_where_the_environment_asks_for_it(lab: Path) -> None:
     assert "No grade" not in grader("check", str(lab), LC_ALL="fr_FR.UTF-8").stdout
     assert "No grade" in grader("check", str(lab), "--lang", "en", LC_ALL="fr_FR.UTF-8").stdout
+
+
+def test_credentials_say_so_where_no_login_is_stored(tmp_path: Path) -> None:
+    login = base64.b64encode(b"me:secret").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"localhost:1": {"auth": login}}}))
+    for port, said in ((1, False), (2, True)):
+        target = f"localhost:{port}/alice/zero-to-hero:v1.0"
+        roster = tmp_path / "roster.csv"
+        roster.write_text(f"id,image\nalice,{target}\nbob,{target}\n")
+        for command in (("check", target), ("batch", str(roster), "--out", str(tmp_path / "out"))):
+            done = grader(*command, "--credentials", DOCKER_CONFIG=str(tmp_path))
+            line = f"grader: No login for localhost:{port} is stored for this user: docker login localhost:{port}"
+            assert done.stderr.count(line) == said, done.stderr

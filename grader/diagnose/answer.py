@@ -155,10 +155,9 @@ def _wrong_status(route: Route, answer: Answer) -> Finding:
     message = _("{route} answers {status}, not {wanted}.").format(
         route=route, status=answer.status, wanted=route.status
     )
-    if 300 <= answer.status < 400:
-        where = quoted(answer.headers.get("location", "?"), 80)
+    if 300 <= answer.status < 400 and (where := answer.headers.get("location")):
         return message, _("It redirects to {where}; answer on {path} itself.").format(
-            where=where, path=route.path
+            where=quoted(where, 80), path=route.path
         )
     if answer.status == 404:
         return message, _("There is no such route: @app.route({path!r}), spelled exactly like that.").format(
