@@ -388,7 +388,7 @@ class Case:
                 network=engine.own_network.name if network else kind,
                 held=held,
                 ready=ready,
-                cadence=None if facts.health_test in (None, ["NONE"]) else self.options.cadence,
+                cadence=None if facts.health_test in (None, ["NONE"]) else self._cadence(facts),
                 runtime=self.options.runtime,
             )
         except Refusal as refusal:
@@ -420,13 +420,22 @@ class Case:
             facts,
             engine.release_network if not self.options.keep else lambda: None,
             self.foreign,
-            self.options.cadence,
+            self._cadence(facts),
             self.options.pause,
         )
         running.await_answer()
         return running
 
     _running: Running | None = None
+
+    def _cadence(self, facts: Facts) -> float:
+        """Seconds between two runs of its health check: its own where a run that fails kills the application, which
+        has until the first one to start."""
+        if not re.search(r"\b(?:p?kill|killall)\b", " ".join(facts.health_test or ())):
+            return self.options.cadence
+        return max(
+            self.options.cadence, min(facts.health_seconds("Interval", 30.0), self.assignment.timeouts.start)
+        )
 
     def in_doubt(self) -> bool:
         """Whether what was seen of the running submission may be the engine's doing."""

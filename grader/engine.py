@@ -354,6 +354,7 @@ class Engine:
         container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
         if not held:
             container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
+        isolated = limits.network == "isolated"
         fast = {"interval": int((cadence or 0) * 1e9), "start_period": 1_000_000}
         container.with_kwargs(
             labels={LABEL: self.session},
@@ -362,7 +363,12 @@ class Engine:
             network=None,  # or testcontainers would look for one that it may itself be on
             network_mode=network,
             # Or the engine would ask for it, where the host's resolver is on a loopback that it cannot share.
-            **({"dns": ["127.0.0.1"]} if limits.network == "isolated" and not held else {}),
+            # It then answers nothing at all, for which a resolver waits twice 5 s unless told otherwise.
+            **(
+                {"dns": ["127.0.0.1"], "dns_opt": ["timeout:1", "attempts:1"]}
+                if isolated and not held
+                else {}
+            ),
             **({"healthcheck": fast} if cadence else {}),
             **({"runtime": runtime} if runtime else {}),
         )

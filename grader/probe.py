@@ -22,9 +22,10 @@ class NoAnswer(Exception):
     """No HTTP answer: `refused` (nothing accepts), `closed` (accepted, then shut before an answer),
     `timeout` (accepted, no whole answer in time), `malformed` (not HTTP/1)."""
 
-    def __init__(self, kind: Silence, detail: str = "") -> None:
+    def __init__(self, kind: Silence, detail: str = "", *, begun: bool = False) -> None:
+        """`begun`: there was an answer, of which `detail` came."""
         super().__init__(f"{kind}: {detail}" if detail else kind)
-        self.kind, self.detail = kind, detail
+        self.kind, self.detail, self.begun = kind, detail, begun
 
 
 class Answer(NamedTuple):
@@ -91,8 +92,10 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
 
 
-def ask(address: tuple[str, int], route: Route, seconds: float) -> Answer:
+def ask(address: tuple[str, int], route: Route, seconds: float, host: str = "localhost") -> Answer:
     """The answer to `route` from `address`, or NoAnswer, within `seconds`. Follows no redirect, knows no proxy.
+
+    `host` is what it is called: an application may answer to its own name alone.
 
     The engine's port proxy accepts for a container that does not listen, and hangs up: that is `closed`.
     """
@@ -110,7 +113,7 @@ def ask(address: tuple[str, int], route: Route, seconds: float) -> Answer:
         connection.response_class = _Response
         connection.sock = sock
         try:
-            connection.request(route.method, route.path, route.body, _headers(route))
+            connection.request(route.method, route.path, route.body, _headers(route, host))
             response = connection.getresponse()
             body = _read(response) if route.method != "HEAD" else b""
         except TimeoutError:
@@ -126,14 +129,32 @@ def ask(address: tuple[str, int], route: Route, seconds: float) -> Answer:
         return Answer(response.status, headers, body[:MAX_BODY], len(body) > MAX_BODY, took)
 
 
-def _headers(route: Route) -> dict[str, str]:
-    return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "grader", **route.headers}
+def speaks_tls(address: tuple[str, int], seconds: float = 2) -> bool:
+    """Whether what listens at `address` takes a handshake of TLS: for a hint, never for a verdict."""
+    import ssl
+
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(address, seconds) as sock, context.wrap_socket(sock):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _headers(route: Route, host: str) -> dict[str, str]:
+    own = {"Host": host, "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "grader"}
+    named = {name.lower() for name in route.headers}
+    return {name: value for name, value in own.items() if name.lower() not in named} | dict(route.headers)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
     body = bytearray()
-    while len(body) <= MAX_BODY and (chunk := response.read1(1 << 16)):
-        body += chunk
+    try:
+        while len(body) <= MAX_BODY and (chunk := response.read1(1 << 16)):
+            body += chunk
+    except TimeoutError:
+        raise NoAnswer("timeout", f"{len(body)} bytes of the body", begun=True) from None
     if len(body) <= MAX_BODY and response.length:  # read1 is silent about a body cut short
         raise http.client.IncompleteRead(bytes(body), response.length)
     return bytes(body)

@@ -62,10 +62,14 @@ class Running:
         self.over = threading.Event()  # nobody asks any more
 
     def alive(self) -> State:
-        """The state of the running container. Fault of `starts` where it has ended."""
+        """The state of the running container. Fault of `starts` where it has ended, Trouble after a freeze."""
         state = self.app.state()
         if state.running:
             return state
+        if self._frozen:  # a shell that hears of a stopped job may end, and a watchdog end it
+            raise Trouble(
+                _("The container has ended since it was frozen for `honest-healthcheck`, which is our doing.")
+            )
         log = self.app.logs()
         if self._overfull:
             raise Fault(*diagnose.why_ended(self._overfull, self.assignment.run.disk), check="starts")
@@ -129,7 +133,7 @@ class Running:
         if self.app.address is None:
             self.alive()
             raise probe.NoAnswer("refused", "the port is not published")
-        return probe.ask(self.app.address, route, max(seconds, 0.05))
+        return probe.ask(self.app.address, route, max(seconds, 0.05), f"localhost:{self.app.port}")
 
     def _will_never_answer(self) -> bool:
         """Whether what listens settles it: the port taken on the loopback for a second, for IPv6 alone for five, or
@@ -163,7 +167,8 @@ class Running:
                 fault = probe.mismatch(route, answer)
                 if fault is None:
                     return answer
-                if answer.status == 503:  # it says that it is coming up, and may close once more before it is
+                # It, or a proxy before it, says that it is coming up; it may close once more before it is.
+                if answer.status in (502, 503, 504):
                     until = max(until, self.started + self.grace)
                 if time.monotonic() > until:
                     raise Fault(
@@ -193,12 +198,20 @@ class Running:
                     "Run the grader on the engine's own machine, not beside it in a container or across a network."
                 ),
             )
+        address = self.app.address if here and silence.kind == "closed" else None
         return Fault(
             *diagnose.why_no_answer(
-                silence, self.app.port, listeners, waited,
-                command=self.facts.command, only_v6=only_v6, answered=self.answered is not None,
+                silence, self.app.port, listeners, waited, command=self._commands(), only_v6=only_v6,
+                answered=self.answered is not None, tls=address is not None and probe.speaks_tls(address),
             )
         )  # fmt: skip
+
+    def _commands(self) -> str:
+        """What the image starts, and what runs: an entrypoint may start anything."""
+        running: list[Process] = []
+        with contextlib.suppress(Trouble):
+            running = self._listed()
+        return "\n".join([self.facts.command, *(process.command for process in running)])
 
     def ask_once(self, route: Route) -> probe.Answer | None:
         """Whatever answers `route`; None where nothing does."""
@@ -256,12 +269,13 @@ class Running:
             if before is None:  # what failed before the application answered, the run under way included
                 before = len(failed) + 1
             last = failed[max(failed)] if failed else None
-            hopeless = last is not None and diagnose.missing_command(last, test) is not None
+            # What a run before the first answer misses may be made by the entrypoint.
+            hopeless = len(failed) > before and last and diagnose.missing_command(last, test) is not None
             enough = len(failed) >= before + retries and time.monotonic() > patience
             if hopeless or enough or time.monotonic() > give_up:
                 break
-            self.app.await_news(max(0.25, self._cadence))  # of a run that failed there is none
-            none = last is None and time.monotonic() > ready + QUIET_S and self._none_is_run()
+            self.app.await_news(min(max(0.25, self._cadence), 1))  # of a run that failed there is none
+            none = last is None and time.monotonic() > ready + QUIET_S + self._cadence and self._none_is_run()
         # One that hangs is ended after its timeout, and told; nothing at all was run by Podman without systemd.
         if last is None and (none or state.health is None or timeout <= 60):
             raise Trouble(never)
@@ -301,9 +315,10 @@ class Running:
         return True
 
     def thaw(self) -> None:
-        self.app.signal("SIGCONT")
+        """PID 1 last: a shell with job control would take a child that stands still for one that was stopped."""
         with contextlib.suppress(Trouble):
             self.app.exec(["sh", "-c", "kill -CONT -1"])
+        self.app.signal("SIGCONT")
 
     def probe_when_frozen(self) -> Probe | None:
         """A run of the health check begun after the freeze, one that succeeded if there is one; None where it
@@ -377,7 +392,7 @@ class Running:
 
     def stop_signal(self) -> str:
         """What `docker stop` sends: SIGTERM, unless the image's STOPSIGNAL says otherwise."""
-        name = str(self.facts.config.get("StopSignal") or "SIGTERM")
+        name = str(self.facts.config.get("StopSignal") or "SIGTERM").upper()
         return name if re.fullmatch(r"(SIG)?[A-Z0-9+-]{1,10}|\d{1,2}", name) else "SIGTERM"
 
 

@@ -42,9 +42,17 @@ def why_no_answer(
     command: str = "",
     only_v6: bool = False,
     answered: bool = False,
+    tls: bool = False,
 ) -> Finding:
     """`listeners` are those inside, None where they are not known; `command` is what the image starts; `only_v6`: what
-    listens refuses IPv4; `answered`: it has answered before."""
+    listens refuses IPv4; `answered`: it has answered before; `tls`: it takes a handshake of TLS."""
+    if silence.kind == "timeout" and silence.begun:
+        return (
+            _("Port {port} answers, but not to the end within {seconds:.0f} s: {detail} came.").format(
+                port=port, seconds=seconds, detail=one_line(silence.detail, 80)
+            ),
+            _("Send a Content-Length and all of the body, or close the connection after it."),
+        )
     if silence.kind == "timeout":
         return (
             _("Port {port} accepts a connection, but no whole answer came within {seconds:.0f} s.").format(
@@ -54,10 +62,10 @@ def why_no_answer(
                 "The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."
             ),
         )
-    if silence.kind == "malformed":
+    if silence.kind == "malformed" or tls:
         return (
             _("What port {port} answers is not HTTP: {detail}").format(
-                port=port, detail=quoted(silence.detail)
+                port=port, detail="TLS (HTTPS)" if tls else quoted(silence.detail)
             ),
             _("Serve plain HTTP on that port (not HTTPS, not another protocol)."),
         )
@@ -126,6 +134,13 @@ def why_wrong_answer(route: Route, answer: Answer, fault: str) -> Finding:
     """`fault` is what `probe.mismatch` gave."""
     if fault == "status":
         return _wrong_status(route, answer)
+    if (encoding := answer.headers.get("content-encoding", "identity")) != "identity":
+        return (
+            _("{route} answers {status} with Content-Encoding {encoding}, which was not asked for.").format(
+                route=route, status=answer.status, encoding=quoted(encoding, 40)
+            ),
+            _("Compress only for clients whose Accept-Encoding says that they can read it."),
+        )
     if fault == "text":
         return _wrong_text(route, answer)
     if fault == "not-json":
@@ -167,6 +182,8 @@ def _wrong_status(route: Route, answer: Answer) -> Finding:
         return message, _("The route does not allow {method}: add it to methods=[…].").format(
             method=route.method
         )
+    if answer.status in (502, 504):
+        return message, _("A proxy answers, but the server behind it does not: see that it runs, and where.")
     if answer.status >= 500:
         return message, _("The application fails while it answers: its log has the traceback.")
     return message, None
