@@ -173,6 +173,13 @@ def test_listening_for_ipv6_alone_and_having_stopped_are_told_apart_from_hanging
     assert "Nothing answers" in diagnose.why_no_answer(closed, 5000, None, 1, answered=True)[0]
 
 
+def test_https_and_a_body_without_an_end_are_named() -> None:
+    here = listener("0.0.0.0", 5000)
+    assert "not HTTP: TLS" in diagnose.why_no_answer(NoAnswer("closed"), 5000, here, 1, tls=True)[0]
+    cut = NoAnswer("timeout", "18 bytes of the body", begun=True)
+    assert "18 bytes of the body came" in diagnose.why_no_answer(cut, 5000, None, 10)[0]
+
+
 def test_the_engines_own_name_server_is_not_the_application() -> None:
     seen = diagnose.why_no_answer(NoAnswer("closed"), 5000, listener("127.0.0.11", 40123), 30)
     assert "nothing in it listens" in seen[0]
@@ -204,6 +211,12 @@ def test_the_kernels_tables_are_read() -> None:
 )
 def test_how_a_greeting_differs(body: str, said: str) -> None:
     assert said in (diagnose.why_wrong_answer(GREETING, Answer(200, body=body.encode()), "text")[1] or "")
+
+
+def test_a_proxys_own_answer_and_one_that_is_compressed_unasked_are_named() -> None:
+    assert "behind it" in (diagnose.why_wrong_answer(GREETING, Answer(502), "status")[1] or "")
+    packed = Answer(200, {"content-encoding": "gzip"}, b"\x1f\x8b")
+    assert "Content-Encoding “gzip”" in diagnose.why_wrong_answer(GREETING, packed, "text")[0]
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from grader.assignment import Route
-from grader.probe import MAX_BODY, Answer, NoAnswer, ask, mismatch
+from grader.probe import MAX_BODY, Answer, NoAnswer, ask, mismatch, speaks_tls
 from grader.text import plain, visible
 
 
@@ -71,6 +74,23 @@ def test_an_answer_is_read_to_its_end() -> None:
     assert (answer.status, answer.text, answer.headers["x-a"], answer.cut) == (200, "hello", "b", False)
 
 
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [({}, b"Host: localhost:5000\r\n"), ({"host": "api.example"}, b"host: api.example\r\n")],
+)
+def test_an_application_is_called_by_one_name(headers: dict[str, str], sent: bytes) -> None:
+    got: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        got.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with server(behave) as address:
+        ask(address, Route(headers=headers), 2, "localhost:5000")
+    assert sent in got[0]
+    assert got[0].lower().count(b"host: ") == 1
+
+
 def test_what_comes_before_the_final_answer_is_passed_over() -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     with server(
@@ -96,6 +116,36 @@ def test_a_byte_at_a_time_does_not_buy_more_time(first: bytes) -> None:
 
 def test_a_server_that_accepts_and_says_nothing_times_out() -> None:
     assert silence_of(lambda _c: time.sleep(0.7))[0] == "timeout"
+
+
+def test_an_answer_that_does_not_end_is_told_from_none() -> None:
+    def never_ends(connection: socket.socket) -> None:
+        says(b"HTTP/1.1 200 OK\r\n\r\nhello")(connection)
+        time.sleep(0.7)
+
+    for behave, begun in ((never_ends, True), (lambda _c: time.sleep(0.7), False)):
+        with server(behave) as address, pytest.raises(NoAnswer) as caught:
+            ask(address, Route(), 0.5)
+        assert (caught.value.kind, caught.value.begun) == ("timeout", begun)
+
+
+def test_tls_is_told_from_what_hangs_up(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*new, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with server(lambda connection: context.wrap_socket(connection, server_side=True).close()) as address:
+        assert speaks_tls(address)
+    for behave in (
+        lambda _c: None,
+        says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        drips(b"\x16\x03\x03\x40\x00"),
+    ):
+        with server(behave) as address:
+            began = time.monotonic()
+            assert not speaks_tls(address, 0.5)
+            assert time.monotonic() - began < 1
 
 
 def test_a_connection_that_is_closed_is_told_from_one_refused() -> None:
