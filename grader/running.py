@@ -351,7 +351,8 @@ class Running:
         try:
             return asked.result() if asked else self.app.processes()
         except Trouble:
-            self.alive()  # it may have ended meanwhile
+            self.app.ends_within(0.5)  # its processes are gone before the engine knows
+            self.alive()
             raise
 
     _asked: Future[list[Process]] | None = None
