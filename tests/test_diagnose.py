@@ -340,7 +340,187 @@ def test_why_a_container_died() -> None:
     message, hint = diagnose.why_it_died(1, False, log, 0.5)
     assert "exit code 1" in message
     assert "No module named 'flask'" in message
-    assert hint == "Add flask to requirements.txt, and install it where the running user's Python finds it."
+    assert hint is not None
+    assert hint.startswith(
+        "Add the package that provides flask to requirements.txt, and install it where the running"
+    )
+
+
+def started(cmd: list[str], *steps: str, entrypoint: list[str] | None = None, user: str = "appuser") -> Facts:
+    """An image that starts this, made in these steps on a base of its own."""
+    config = {"Entrypoint": entrypoint, "Cmd": cmd, "User": user, "Env": ["PATH=/usr/bin"]}
+    history = (
+        Step('CMD ["python3"]', layer=False),
+        *(Step(s, layer=not s.startswith("USER")) for s in steps),
+    )
+    return Facts(None, None, None, "linux/amd64", config, history)
+
+
+GAIERROR = "socket.gaierror: [Errno -2] Name or service not known"
+NO_URL_QUOTE = (
+    "from werkzeug.urls import url_quote\nImportError: cannot import name 'url_quote' from 'werkzeug.urls'"
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("python: can't open file '/app/app.py': [Errno 2] No such file or directory", "/app/app.py is not in the"),
+        ("python: can't open file '/app/app.py': [Errno 13] Permission denied", "user may not read /app/app.py"),
+        ("python: can't open file '/root/app/app.py': [Errno 13] Permission denied", "lies in root's own home"),
+        ("PermissionError: [Errno 13] Permission denied: '/root/app/data'", "lies in root's own home"),
+        ("PermissionError: [Errno 13] Permission denied: '/data'", "cannot access '/data'"),
+        ("/usr/local/bin/python: No module named gunicorn", "Add the package that provides gunicorn"),
+        ("Error: Could not import 'main'.", "no module main in WORKDIR"),
+        ('ERROR:    Error loading ASGI app. Could not import module "app".', "no module app in WORKDIR"),
+        # Windows line ends, as GNU and BusyBox, Python, bash and dash have them:
+        ("/usr/bin/env: ‘bash\\r’: No such file or directory", "CRLF"),
+        ("env: can't execute 'bash\r': No such file or directory", "CRLF"),
+        ("python: can't open file '/app/app.py\\r': [Errno 2] No such file or directory", "CRLF"),
+        ("start.sh: line 3: $'\\r': command not found", "CRLF"),
+        ("start.sh: 3: \r: not found", "CRLF"),
+        ("start.sh: line 2: set: -\r: invalid option", "CRLF"),
+        ("start.sh: 2: set: Illegal option -", "CRLF"),
+        ("curl: not found\r", "curl is not installed"),
+        # A host that is none, and a call for help:
+        ("* Serving Flask app 'app'\n * Debug mode: off\nName or service not known", "no address: give it 0.0.0.0"),
+        ("ERROR:    [Errno -2] Name or service not known\nINFO:     Application shutdown complete.", "no address"),
+        (f"in server_bind\n    self.socket.bind(self.server_address)\n{GAIERROR}", "no address"),
+        (f"in server_bind\n    self.socket.bind(self.server_address)\n    ~~~^^^\n{GAIERROR}", "no address"),
+        (f"in create_connection\n    for res in getaddrinfo(host, port, 0, SOCK_STREAM):\n{GAIERROR}", "a network"),
+        (" * Debug mode: off\npsycopg2.OperationalError: Name or service not known", "without a network"),
+        ('sudo: The "no new privileges" flag is set, which prevents sudo from running as root.', "gosu or setpriv"),
+        (f'File "/x/flask/helpers.py", line 16, in <module>\n    {NO_URL_QUOTE}', "Werkzeug<3"),
+        (f'File "/app/app.py", line 1, in <module>\n    {NO_URL_QUOTE}', "Python stopped at an error"),
+        ("RuntimeError: can't start new thread", "more processes and threads than the limit"),
+        ("start.sh: 0: Cannot fork", "more processes and threads than the limit"),
+        ("start.sh: fork: retry: Resource temporarily unavailable", "more processes and threads than the limit"),
+        ("    os.fork()\n    ^^^^\nBlockingIOError: [Errno 11] Resource temporarily unavailable", "than the limit"),
+        ("    s.recv(1)\nBlockingIOError: [Errno 11] Resource temporarily unavailable", "Run the image yourself"),
+    ],
+)  # fmt: skip
+def test_what_a_container_said_last_tells_why_it_died(log: str, words: str) -> None:
+    assert words in (diagnose.why_it_died(1, False, log, 0.5)[1] or "")
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "words"),
+    [
+        (["gunicorn", "-b", "0.0.0.0:5000", "app:app"], "app", "no module app in WORKDIR"),
+        (["gunicorn", "src.app:create_app()"], "src", "no module src in WORKDIR"),
+        (["/bin/sh", "-c", "gunicorn app:app"], "app", "no module app in WORKDIR"),
+        (["gunicorn", "app:app"], "yaml", "the package that provides yaml"),
+        (["gunicorn", "myapp:app"], "app", "if app is a module of your own, COPY it"),
+        (["python", "app.py"], "src", "if src is a module of your own, COPY it"),
+    ],
+)
+def test_a_missing_module_is_a_package_or_the_one_that_is_to_be_started(
+    command: list[str], module: str, words: str
+) -> None:
+    log = f"ModuleNotFoundError: No module named '{module}'"
+    assert words in (diagnose.why_it_died(3, False, log, 0.5, started(command))[1] or "")
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "words"),
+    [
+        (None, ["/bin/sh", "-c", "['python', 'app.py']"], "The exec form is JSON"),
+        (None, ["/bin/sh", "-c", "[“python”, “app.py”]"], "The exec form is JSON"),
+        (None, ["/bin/bash", "-o", "pipefail", "-c", '["python" "app.py"]'], "The exec form is JSON"),
+        (["/start.sh"], ["/bin/sh", "-c", "['python', 'app.py'] "], "The exec form is JSON"),
+        (None, ["/bin/sh", "-c", "[ -f app.py ] && [ -f x ]"], "must stay in the foreground"),
+        (None, ["python", "-c", "[print(n) for n in [1]]"], "must stay in the foreground"),
+        (["sh", "-c"], ["python", "app.py"], 'the rest of CMD is lost: leave ENTRYPOINT ["sh", "-c"] out'),
+        (["/bin/bash", "-lc"], ["/bin/sh", "-c", "python app.py"], "the rest of CMD is lost"),
+        (["sh", "-c"], ["python app.py"], "must stay in the foreground"),
+        (["sh", "-c"], ["python app.py", "x"], "must stay in the foreground"),
+        (["sh", "-c", 'exec "$@"', "--"], ["python", "app.py"], "must stay in the foreground"),
+        (["/bin/sh", "-c", "./start.sh"], ["python", "app.py"], "must stay in the foreground"),
+    ],
+)
+def test_a_command_that_a_shell_does_not_get_as_it_was_meant(
+    entrypoint: list[str] | None, command: list[str], words: str
+) -> None:
+    facts = started(command, entrypoint=entrypoint)
+    assert words in (diagnose.why_it_died(0, False, "", 0.5, facts)[1] or "")
+
+
+PIPENV = "Creating a virtualenv for this project\nModuleNotFoundError: No module named 'flask'"
+POETRY = "Creating virtualenv app-9TtSrW0h-py3.11 in /home/u/.cache/pypoetry/virtualenvs\nCommand not found: gunicorn"
+
+
+@pytest.mark.parametrize(
+    ("steps", "user", "log", "variable"),
+    [
+        (["RUN pipenv install"], "u", PIPENV, "PIPENV_VENV_IN_PROJECT=1"),
+        (["RUN pip install poetry && poetry install"], "u", POETRY, "POETRY_VIRTUALENVS_IN_PROJECT=1"),
+        (["RUN pipenv install"], "root", PIPENV, None),
+        (["USER u", "RUN pipenv install"], "u", PIPENV, None),
+        (["RUN pipenv install --system"], "u", PIPENV, None),
+        (["RUN PIPENV_VENV_IN_PROJECT=1 pipenv install"], "u", PIPENV, None),
+        (["RUN poetry config virtualenvs.create false", "RUN poetry install"], "u", POETRY, None),
+        (["RUN python -m venv .venv", "RUN pipenv install"], "u", PIPENV, None),
+        (["RUN pip install pipenv"], "u", PIPENV, None),
+        (["RUN pipenv install"], "u", "ModuleNotFoundError: No module named 'flask'", None),
+    ],
+)
+def test_an_environment_that_root_has_made_for_itself(
+    steps: list[str], user: str, log: str, variable: str | None
+) -> None:
+    hint = (
+        diagnose.why_it_died(1, False, log, 0.5, started(["pipenv", "run", "x"], *steps, user=user))[1] or ""
+    )
+    assert ("an empty environment" in hint) is bool(variable)
+    assert (variable or "") in hint
+
+
+@pytest.mark.parametrize(
+    ("steps", "user", "closed"),
+    [
+        (["COPY /root/.local /root/.local"], "appuser", True),
+        (["USER appuser", "COPY /root/.local /root/.local"], "appuser", True),
+        (["RUN pip install --user gunicorn"], "1000:1000", True),
+        (["USER appuser", "RUN pip install --user gunicorn"], "appuser", False),
+        (["USER appuser", "USER root", "RUN pip install --user gunicorn"], "appuser", True),
+        (["COPY /root/.local /root/.local"], "", False),
+        (["COPY /root/.local /root/.local"], "root:root", False),
+        (["RUN pip install gunicorn"], "appuser", False),
+    ],
+)
+def test_what_lies_in_roots_home_is_not_said_to_be_missing(steps: list[str], user: str, closed: bool) -> None:
+    facts = started(["gunicorn", "app:app"], *steps, user=user)
+    message, hint = diagnose.why_not_started(
+        'exec: "gunicorn": executable file not found in $PATH', facts
+    ) or ("", "")
+    assert ("not in the image" in message) is not closed
+    assert ("root's own home" in (hint or "")) is closed
+    hint = diagnose.why_it_died(1, False, "ModuleNotFoundError: No module named 'flask'", 0.5, facts)[1]
+    assert ("root's own home" in (hint or "")) is closed
+
+
+def test_a_program_below_root_is_closed_to_other_users_and_not_missing() -> None:
+    said = 'exec: "/root/start.sh": stat /root/start.sh: permission denied: unknown'
+    message, hint = diagnose.why_not_started(said, started(["/root/start.sh"])) or ("", "")
+    assert "cannot be executed: permission denied" in message
+    assert "/root/start.sh lies in root's own home" in (hint or "")
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "said", "words"),
+    [
+        (None, ["python app.py"], "executable file not found in $PATH", 'CMD ["python", "app.py"]'),
+        (None, ["./start.sh --now"], "no such file or directory", 'CMD ["./start.sh", "--now"]'),
+        (["python app.py"], ["-v"], "executable file not found in $PATH", 'ENTRYPOINT ["python", "app.py"]'),
+    ],
+)
+def test_a_command_in_one_string_is_told_of_the_exec_form(
+    entrypoint: list[str] | None, command: list[str], said: str, words: str
+) -> None:
+    facts = started(command, entrypoint=entrypoint)
+    program = (entrypoint or command)[0]
+    message, hint = diagnose.why_not_started(f'exec: "{program}": {said}', facts) or ("", "")
+    assert words in (hint or "")
+    assert "“'" not in message or entrypoint
 
 
 # --- history ---

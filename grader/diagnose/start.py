@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from grader.diagnose.finding import Finding, megabytes, quoted
-from grader.diagnose.root import hidden_in_roots_home
+from grader.diagnose.root import closed_to_its_user, environment_of_root
 from grader.i18n import _
 from grader.image import Facts
 from grader.text import one_line, visible
@@ -14,8 +15,7 @@ from grader.text import one_line, visible
 def why_not_started(said: str, facts: Facts) -> Finding | None:
     """For the engine's refusal to create or start a container; None where it is not the image's fault: a refusal that
     names neither the image's own program nor its user speaks of the engine's."""
-    argv = [*(facts.config.get("Entrypoint") or ()), *(facts.config.get("Cmd") or ())]
-    command = facts.command
+    argv = _argv(facts)
     none = 'exec: "": executable file not found'  # Podman 5 tries, and finds no program of no name
     if (none in said and not argv) or re.search(
         r"no command (?:specified|or entrypoint provided)", said, re.IGNORECASE
@@ -52,7 +52,7 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
         )
     if not argv:
         return None
-    program = str(argv[0])
+    program = argv[0]
     # Bare, or as Go quotes it: what cannot be printed is spelled out.
     name = "".join(
         re.escape(c) if c.isprintable() and c not in '"\\' else rf"(?:{re.escape(c)}|{_SPELLED})"
@@ -65,37 +65,73 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     )
     if not found:
         return None
-    return _why_not_executed("executable file not found" if found["path"] else found[2], command, program)
+    return _why_not_executed("executable file not found" if found["path"] else found[2], program, facts)
+
+
+def _argv(facts: Facts) -> list[str]:
+    return [str(word) for name in ("Entrypoint", "Cmd") for word in facts.config.get(name) or ()]
 
 
 _SPELLED = r"(?:\\(?:[abfnrtv\"\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}))+"  # as Go's strconv.Quote does
 
 
-def _why_not_executed(reason: str, command: str, program: str) -> Finding | None:
+def _why_not_executed(reason: str, program: str, facts: Facts) -> Finding | None:
+    # One word alone needs no quotes within the quotes.
+    command = facts.command if len(_argv(facts)) > 1 else program
     if "exec format error" in reason:
         return _wrong_format(command)
-    if "executable file not found" in reason or reason.startswith("stat "):
-        return (
-            _("The command {command} cannot be started: {name} is not in the image.").format(
-                command=quoted(command), name=quoted(program, 80)
-            ),
-            _("Check the spelling in CMD and ENTRYPOINT, that the program is installed in the final stage,"
-              " and that it is on PATH."),
-        )  # fmt: skip
+    if "executable file not found" in reason or re.match(r"stat (?!.*permission denied)", reason):
+        return _not_found(command, program, facts)
     if "no such file or directory" in reason:
         return (
             _("The command {command} cannot be started: no such file or directory.").format(command=quoted(command)),
-            _("Check the path in CMD and ENTRYPOINT; a script also needs its interpreter (the #! line, without"
-              " Windows line ends) in the image."),
+            _one_word(facts)
+            or _("Check the path in CMD and ENTRYPOINT; a script also needs its interpreter (the #! line, without"
+                 " Windows line ends) in the image."),
         )  # fmt: skip
     if "permission denied" in reason or "is a directory" in reason:
+        hint = _(
+            "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable by the image's user."
+        )
+        if program.startswith("/root/"):
+            hint = closed_to_its_user(facts) or _below_root().format(one_line(program, 80))
         return (
             _("The command {command} cannot be executed: permission denied.").format(command=quoted(command)),
-            _(
-                "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable by the image's user."
-            ),
+            hint,
         )
     return None
+
+
+def _not_found(command: str, program: str, facts: Facts) -> Finding:
+    message = _("The command {command} cannot be started: {name} is not in the image.")
+    hint = _one_word(facts)
+    if hint is None:
+        hint = _(
+            "Check the spelling in CMD and ENTRYPOINT, that the program is installed in the final stage,"
+            " and that it is on PATH."
+        )
+        if "/" not in program and (hidden := closed_to_its_user(facts)):
+            message = _("The command {command} cannot be started: the image's user finds no {name} on PATH.")
+            hint = f"{hint} {hidden}"
+    return message.format(command=quoted(command), name=quoted(program, 80)), hint
+
+
+def _one_word(facts: Facts) -> str | None:
+    """For a command that was written in the exec form, but as for a shell."""
+    name = "Entrypoint" if facts.config.get("Entrypoint") else "Cmd"
+    first, *rest = map(str, facts.config[name])
+    if " " not in first:
+        return None
+    words = json.dumps([*first.split(), *rest], ensure_ascii=False)
+    return _("In the exec form each word is a string of its own: {words}.").format(
+        words=one_line(f"{name.upper()} {words}", 200)
+    )
+
+
+def _below_root() -> str:
+    return _(
+        "{0} lies in root's own home, which no other user may enter: put it elsewhere, e.g. with WORKDIR /app."
+    )
 
 
 def _wrong_format(command: str) -> Finding:
@@ -114,11 +150,74 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float, facts: Fact
         "The container ended by itself, with exit code {code}, {seconds:.1f} s after its start."
     ).format(code=exit_code, seconds=seconds)
     message += "\n" + (_("Its last words:\n{log}").format(log=tail) if tail else _("It said nothing."))
-    hint = _("Run the image yourself (docker run --rm -p 5000:5000 IMAGE) and mend what it prints.")
+    known = (_command_lost(facts) or environment_of_root(facts, log)) if facts else None
+    return message, known or _module_missing(log, facts) or _cause_in(log) or _cause_of(exit_code, oom)
+
+
+_SHELL = r"(?:\S*/)?(?:ba|da|a)?sh"
+
+
+def _command_lost(facts: Facts) -> str | None:
+    """For a command that a shell gets, and not as it was meant."""
+    argv, command = _argv(facts), facts.config.get("Cmd") or ()
+    shell = any(re.fullmatch(_SHELL, word) for word in argv[:-2])
+    if shell and argv[-2] == "-c" and re.fullmatch(r"\[[^;&|]*\]", argv[-1].strip()):
+        return _(
+            'The exec form is JSON, with double quotes and commas: CMD ["python", "app.py"]. A shell runs anything'
+            " else, brackets and all."
+        )
+    entrypoint = argv[: len(argv) - len(command)]
+    if (
+        len(entrypoint) == 2
+        and len(command) > 1
+        and re.fullmatch(rf"{_SHELL} -\w*c [^\s$]+", " ".join(argv[:3]))
+    ):
+        return _(
+            "{shell} takes one string for its command, and the rest of CMD is lost: leave ENTRYPOINT {entrypoint} out."
+        ).format(shell=one_line(" ".join(entrypoint), 40), entrypoint=one_line(json.dumps(entrypoint), 60))
+    return None
+
+
+def _module_missing(log: str, facts: Facts | None) -> str | None:
+    started = re.search(
+        r"""Could not import (?:module )?["']([\w.]+)["']\.""", log
+    )  # so say uvicorn and flask
+    found = started or re.search(r"(?:ModuleNotFoundError|python[\d.]*): No module named ['\"]?([\w.]+)", log)
+    if not found:
+        return None
+    named = rf"(?<![\w.]){re.escape(found[1])}(?:\.[\w.]+)?:[A-Za-z_]"  # gunicorn app:app
+    name = one_line(found[1], 80)
+    if started or (facts and re.search(named, facts.command)):
+        return _(
+            "Python finds no module {0} in WORKDIR: COPY does not bring it there, its file is called otherwise, or the"
+            " image's user may not read it."
+        ).format(name)
+    hint = _(
+        "Add the package that provides {0} to requirements.txt, and install it where the running user's Python finds"
+        " it; if {0} is a module of your own, COPY it."
+    ).format(name)
+    return " ".join(filter(None, [hint, facts and closed_to_its_user(facts)]))
+
+
+def _cause_in(log: str) -> str | None:
+    names = (
+        r"(?:Name or service not known|Name does not resolve|Temporary failure in name resolution|Try again)"
+    )
     causes = (
-        (r"ModuleNotFoundError: No module named ['\"]?([\w.]+)",
-         _("Add {0} to requirements.txt, and install it where the running user's Python finds it.")),
-        (r"can't open file ['\"]?(\S+?)['\"]?:", _("{0} is not in the image: check COPY, WORKDIR and CMD.")),
+        # As a program quotes its name, or a shell prints it.
+        (r"(?:\\r|\r)['\"’”]?: (?:.*No such file|(?:command )?not found|invalid option)"
+         r"|Illegal option -\r?$",
+         _("A script in the image has Windows line ends (CRLF): save it with Unix line ends (LF), or RUN"
+           " sed -i 's/\\r$//' on it.")),
+        (r"(?:can't open file (?=.*\[Errno 13\])|PermissionError: .*)['\"](/root/[^'\"\n]*)['\"]", _below_root()),
+        (r"can't open file ['\"]?(\S+?)['\"]?: \[Errno 13\]",
+         _("The image's user may not read {0}, or not enter its directory: COPY --chown it to that user, or RUN"
+           " chmod -R a+rX on it before USER.")),
+        (r"can't open file ['\"]?(\S+?)['\"]?: \[Errno 2\]",
+         _("{0} is not in the image: check COPY, WORKDIR and CMD.")),
+        (r"/flask/\S+\.py\".*\n\s+from werkzeug\.urls import url_quote\b",
+         _("This version of Flask does not work with Werkzeug 3: require a newer Flask in requirements.txt, or"
+           " Werkzeug<3.")),
         (r"(?:SyntaxError|IndentationError|NameError|ImportError): (.*)", _("Python stopped at an error: {0}")),
         (r"PermissionError: .*?(['\"]\S+['\"]|$)",
          _("The image's user cannot access {0}: in the Dockerfile, chown it to that user, before USER.")),
@@ -127,28 +226,41 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float, facts: Fact
          _("{0} or the interpreter that its #! line names is not in the image; Windows line ends (CRLF) have the same"
            " effect.")),
         (r"(\S+): (?:command )?not found", _("{0} is not installed in the image.")),
+        (r'"no new privileges" flag is set',
+         _("It is graded without new privileges, so sudo gives none: let USER start the application, or start as root"
+           " and step down with gosu or setpriv.")),
+        # Werkzeug says no more; uvicorn; a traceback.
+        (rf"^ *\* Debug mode: .*\n{names}$|^ERROR: +\[Errno -\d+\] {names}$"
+         rf"|\.bind\(.*\n(?:[ ~^]+\n)?[\w.]*gaierror: .*{names}$",
+         _("The host that the server is to listen on is no address: give it 0.0.0.0 alone, without http:// and without"
+           " the port.")),
         (r"(?:[Tt]emporary failure in name resolution|Name or service not known|Network is unreachable"
          r"|Could not resolve host|getaddrinfo (?:EAI_AGAIN|ENOTFOUND)).*",
          _("It is graded without a network: it must not need one to start.")),
         (r"[Aa]ddress already in use", _("Two processes of the container want the same port.")),
+        (r"RuntimeError: can't start new thread|(?:[Cc]annot|can't) fork\b"
+         r"|(?:\bfork: (?:retry: )?|pthread_create .*)Resource temporarily unavailable"
+         r"|fork.*\n(?:[ ~^]+\n)?BlockingIOError: \[Errno 11\]",
+         _("Most likely it starts more processes and threads than the limit: give the server fewer.")),
         (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
     )  # fmt: skip
+    for pattern, cause in causes:
+        if found := re.search(pattern, log, re.MULTILINE):
+            return cause.format(one_line((found.groups() and found[1]) or "", 80))
+    return None
+
+
+def _cause_of(exit_code: int, oom: bool) -> str:
     if oom or exit_code == 137:
-        hint = _(
+        return _(
             "It was killed, most likely for using more memory than the limit: run one process, load less."
         )
-    elif exit_code == 0:
-        hint = _(
+    if exit_code == 0:
+        return _(
             "Its main process finished. It must stay in the foreground: start the server itself with CMD, not in"
             " the background, and see that app.run(…) is really called."
         )
-    for pattern, cause in causes:
-        if found := re.search(pattern, log, re.MULTILINE):
-            hint = cause.format(one_line((found.groups() and found[1]) or "", 80))
-            break
-    if facts and "ModuleNotFoundError" in log and (hidden := hidden_in_roots_home(facts.own_steps)):
-        hint = f"{hint} {hidden}"
-    return message, hint
+    return _("Run the image yourself (docker run --rm -p 5000:5000 IMAGE) and mend what it prints.")
 
 
 def why_ended(written: int, limit: int) -> Finding:
