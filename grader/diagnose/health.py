@@ -118,10 +118,13 @@ class _Url:
 
 def _url(text: str) -> _Url | None:
     found = re.search(r"https?://[^\s'\"|;)&>]+", text)
-    if found:
-        return _Url(found[0])
-    bare = re.search(r"(?:curl|wget)\b.*?\s((?:localhost|127\.0\.0\.1)(?::\d+)?(?:/[^\s'\"|;)&>]*)?)", text)
-    return _Url(f"http://{bare[1]}") if bare else None
+    bare = re.search(
+        r"(?:curl|wget)\b.*?\s((?:localhost|127\.0\.0\.1)(?::[^\s/'\"|;)&>]*)?(?:/[^\s'\"|;)&>]*)?)", text
+    )
+    try:
+        return _Url(found[0]) if found else _Url(f"http://{bare[1]}") if bare else None
+    except ValueError:  # brackets that hold no address
+        return None
 
 
 def must_ask(facts: Facts, port: int) -> bool:
