@@ -74,6 +74,9 @@ def test_a_curl_that_was_installed_is_a_curl() -> None:
         ["CMD-SHELL", "curl -f http://localhost:5000/health & "],
         ["CMD-SHELL", "curl -f http://example.org:5000/"],
         ["CMD-SHELL", "curl -f http://localhost:8000/health"],
+        ["CMD", "curl", "-f", "http://localhost:$PORT/health"],
+        ["CMD", "curl", "-f", "localhost:5000@example.org/"],
+        ["CMD", "curl", "-f", "http://[localhost:5000/health"],
         ["CMD-SHELL", "curl -f file:///etc/passwd"],
         ["CMD-SHELL", "curl --version http://localhost:5000/"],
         ["CMD", "wget", "-qh", "http://localhost:5000/"],
@@ -132,6 +135,66 @@ def test_a_404_of_the_application_is_not_taken_for_a_missing_command() -> None:
 )  # fmt: skip
 def test_what_a_probe_was_told_is_named(test: list[str], output: str, said: str) -> None:
     assert said in (diagnose.why_unhealthy(test, Probe(1, 2, 1, output), 5000, 3)[1] or "")
+
+
+LIST = "['python', '-c', 'import urllib.request as r; r.urlopen(\"http://127.0.0.1:5000/health\")']"
+OCI = "OCI runtime exec failed: exec failed: unable to start container process: exec: "
+REFUSED = "urllib.error.URLError: <urlopen error [Errno 111] Connection refused>"
+CURL_7 = "curl: (7) Failed to connect to 127.0.0.1 port 5000 after 0 ms: Couldn't connect to server"
+CURL_3 = "curl: (3) URL using bad/illegal format or missing URL"
+NO_PORT = "ValueError: invalid literal\nhttp.client.InvalidURL: nonnumeric port: '$PORT'"
+
+
+@pytest.mark.parametrize(
+    ("test", "code", "output", "said"),
+    [
+        (["CMD-SHELL", LIST], 127, "/bin/sh: 1: [python,: not found", "each word stands in double quotes"),
+        (["CMD-SHELL", "[ \"curl\", '-f' ]"], 2, "[: curl,: unexpected operator", "each word stands in double quotes"),
+        (["CMD", "CMD-SHELL", "curl x"], -1, f'{OCI}"CMD-SHELL": executable file not found', "Leave out CMD-SHELL"),
+        (["CMD", "CMD", "curl"], -1, f'{OCI}"CMD": executable file not found', "Leave out CMD:"),
+        (["CMD", f'python -c "{PY}"'], -1, f'{OCI}"python -c', f'["python", "-c", "{PY}"]'),
+        (["CMD-SHELL", "./probe.sh"], 127, "/bin/sh: 1: ./probe.sh: not found", "./probe.sh or the interpreter"),
+        (["CMD", "./probe.sh"], 1, "exec ./probe.sh: no such file or directory", "./probe.sh or the interpreter"),
+        (["CMD", "./probe.sh"], 127, "/usr/bin/env: ‘bash\\r’: No such file or directory", "Windows line ends"),
+        (["CMD", "./probe.sh"], 1, "exec ./probe.sh: exec format error", "without a #! line"),
+        (["CMD", "./probe.sh"], -1, f'{OCI}"./probe.sh": permission denied: unknown', "COPY --chmod=755"),
+        (["CMD-SHELL", "./a.sh || exit 1"], 1, "/bin/sh: 1: ./a.sh: Permission denied", "COPY --chmod=755"),
+        (["CMD", "python", "h.py"], 2, "python: can't open file '/h.py': [Errno 2] No such", "/h.py is not in"),
+        (["CMD-SHELL", "ping localhost"], 126, "/bin/sh: 1: ping: Operation not permitted", "ping is not permitted"),
+        (["CMD", "ping", "127.0.0.1"], 1, "exec /usr/bin/ping: operation not permitted", "ping is not permitted"),
+        (["CMD", "curl", "http://localhost:5000/", "||", "exit", "1"], 7, CURL_7, "no shell reads “||”"),
+        (["CMD", "curl", "x", "||", "exit"], -1, f'{OCI}"curl": executable file not found', "Slim images"),
+        (["CMD", "python", "-c", PY, "||", "exit", "1"], 1, "HTTP Error 500: INTERNAL", "mend what “/health”"),
+        (["CMD", "curl", "-f", "http://localhost:${PORT}/health"], 3, CURL_3, "what ${PORT} stands for"),
+        (["CMD", "python", "-c", PY.replace("5000", "$PORT")], 1, NO_PORT, "expands no variables"),
+        (["CMD-SHELL", f"python -c '{PY.replace('5000', '$PORT')}'"], 1, NO_PORT, "Between single quotes"),
+        (["CMD-SHELL", "curl -f http://localhost:$PORT/h"], 22, "returned error: 404", "no route “/h”"),
+        (["CMD", "sh", "-c", "curl -f http://127.0.0.1:$PORT/"], 7, CURL_7, "compare its host and port"),
+        (["CMD-SHELL", "curl -f localhost:$PORT/ || exit 1"], 1, CURL_7, "compare its host and port"),
+        (["CMD-SHELL", f'python -c "{PY}"'], 1, REFUSED, "at 127.0.0.1:5000: the application must run"),
+        (["CMD", "python", "-c", PY.replace("5000", "80")], 1, REFUSED, "asks port 80;"),
+        (["CMD", "python", "-c", PY.replace("5000", "80")], 1, "SyntaxError: invalid syntax", "SyntaxError"),
+        (["CMD", "python", "-c", PY], 1, 'File "x.py", line 404, in x\nKeyError: \'state\'', "KeyError: 'state'"),
+        (["CMD", "curl", "-f", "http://app:5000/"], 6, "curl: (6) Could not resolve host: app", "no host “app” here"),
+        (["CMD", "python", "-c", PY], 1, "TimeoutError: timed out", "a route that answers quickly"),
+        (["CMD", "python", "-c", "urlopen('localhost')"], 1, "unknown url type: localhost", "http://127.0.0.1:5000/"),
+        (["CMD", "curl", "https://localhost:5000/"], 35, "SSL routines::wrong version number", "not https://"),
+        (["CMD", "curl", "-sf", "localhost:5000/health"], 22, "", "a status of 400 or more"),
+        (["CMD-SHELL", "jq || curl -f localhost:5000/h"], 22, "sh: 1: jq: not found\nreturned error: 404", "no route"),
+        (["CMD-SHELL", "curl localhost:5000/health | grep ok"], 1, "100   404  100   404    0", "Run it yourself"),
+        (["CMD", "curl", "http://[::1:5000/"], 3, CURL_3, "Run it yourself"),
+    ],
+)  # fmt: skip
+def test_why_a_health_check_fails_is_named(test: list[str], code: int, output: str, said: str) -> None:
+    assert said in (diagnose.why_unhealthy(test, Probe(1, 2, code, output), 5000, 3)[1] or "")
+
+
+def test_a_script_with_windows_line_ends_is_not_said_to_be_missing() -> None:
+    probe = Probe(1, 2, 127, "/bin/sh: 1: ./probe.sh: not found")
+    assert (
+        "not found in this image"
+        not in diagnose.why_unhealthy(["CMD-SHELL", "./probe.sh"], probe, 5000, 3)[0]
+    )
 
 
 # --- silence ---

@@ -50,78 +50,265 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             _("The health check {text} did not end in time.").format(text=text),
             _("It must end by itself within its timeout of {timeout:g} s.").format(timeout=timeout),
         )
-    said = one_line(probe.output, 200)
-    better = _("python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')\"")
-    slim = _(
-        "Slim images hold few commands (neither curl nor wget). Probe with what the image has: {better}"
-    ).format(better=better.format(port=port))
-    if name := missing_command(probe, test):
-        return (
-            _("{name}: not found in this image, so the health check {text} can never succeed.").format(
-                name=one_line(name.rpartition("/")[2], 40), text=text
-            ),
-            slim,
-        )
-    message = _("The health check {text} fails (exit code {code}){said}.").format(
-        text=text, code=probe.exit_code, said=f": {said}" if said else ""
-    )
-    if probe.exit_code == -1 and "exceeded timeout" in probe.output.lower():
+    missing = missing_command(probe, test)
+    if not missing and probe.exit_code == -1 and "exceeded timeout" in probe.output.lower():
         return (
             _("The health check {text} did not end within its timeout of {timeout:g} s.").format(
                 text=text, timeout=timeout
             ),
             _("Ask a route that answers quickly, or give --timeout the time it needs."),
         )
-    if test[0] == "CMD" and len(test) == 2 and " " in test[1]:
-        words = json.dumps(test[1].split(), ensure_ascii=False)
-        return message, _("In the exec form each word is a string of its own: {words}.").format(
-            words=one_line(f"HEALTHCHECK CMD {words}", 200)
+    said = one_line(probe.output, 200)
+    message = _("The health check {text} fails (exit code {code}){said}.").format(
+        text=text, code=probe.exit_code, said=f": {said}" if said else ""
+    )
+    if missing and "/" not in missing:  # a file that was named may be there, and its interpreter not
+        message = _("{name}: not found in this image, so the health check {text} can never succeed.").format(
+            name=one_line(missing, 40), text=text
         )
-    if _MISSING.search(probe.output):
-        return message, slim
+    # The surest first: what is wrong whatever the application does, then what it was seen to do.
+    hint = (
+        _misread(test)
+        or _not_run(test, probe, missing, port)
+        or _stopped(probe, port)
+        or _asks_amiss(test, probe, port)
+        or _answered(test, probe)
+        or _unanswered(test, probe, port)
+        or _perhaps(test, probe, port)
+        or _("Run it yourself: docker exec CONTAINER sh -c '…'; echo $? (0 means healthy).")
+    )
+    return message, hint
+
+
+# A list's first word, in quotes or before a comma. The shell's own [ has a space after it, and no comma.
+_LIST = re.compile(r"\[(?:['\"“”‘’]|\s*['\"“”‘’]?[\w./-]+['\"“”‘’]?\s*,)")
+
+
+def _misread(test: Sequence[str]) -> str | None:
+    """Where the builder took a health check for something else than was meant."""
+    first = test[1] if len(test) > 1 else ""
+    if composed := re.match(r"(CMD(?:-SHELL)?)(?:\s|$)", first):
+        return _(
+            "Leave out {word}: a Compose file has it there, a Dockerfile has HEALTHCHECK CMD for it."
+        ).format(word=composed[1])
+    if test[0] == "CMD-SHELL" and _LIST.match(first):
+        return _(
+            "It is not JSON, so a shell got it as it stands. In the exec form each word stands in double quotes,"
+            " with commas between them: {example}."
+        ).format(example='HEALTHCHECK CMD ["python", "probe.py"]')
+    if test[0] == "CMD" and len(test) == 2 and " " in first:
+        try:
+            words = shlex.split(first)
+        except ValueError:
+            words = first.split()
+        return _("In the exec form each word is a string of its own: {words}.").format(
+            words=one_line(f"HEALTHCHECK CMD {json.dumps(words, ensure_ascii=False)}", 200)
+        )
+    return None
+
+
+def _better(port: int) -> str:
+    return _("python -c \"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health')\"").format(
+        port=port
+    )
+
+
+def _no_interpreter(name: str) -> str:
+    return _(
+        "{0} or the interpreter that its #! line names is not in the image; Windows line ends (CRLF) have the same"
+        " effect."
+    ).format(one_line(name, 80))
+
+
+def _absent(name: str, port: int) -> str:
+    if "/" in name:
+        return _no_interpreter(name)
+    return _(
+        "Slim images hold few commands (neither curl nor wget). Probe with what the image has: {better}"
+    ).format(better=_better(port))
+
+
+_DENIED = re.compile(
+    r"(?i)(?:exec:? \"?|failed to load |sh: \d+: |sh: line \d+: |sh: )(?P<name>[\w./-]+)\"?: permission denied"
+)
+
+
+def _not_run(test: Sequence[str], probe: Probe, missing: str | None, port: int) -> str | None:
+    """Where its program, or one that it calls, could not be started."""
+    output, begun = probe.output, probe.exit_code not in (126, 127, -1)
+    if re.search(r"(?i)\bping\"?: .*(?:not permitted|permission denied)", output):
+        return _(
+            "ping is not permitted where it is graded (no NET_RAW), and does not ask the application."
+            " Probe with: {better}"
+        ).format(better=_better(port))
+    if not missing and test[0] == "CMD" and not begun and (found := _MISSING.search(output)):
+        missing = found["name"]  # || is a word like any other where no shell reads it
+    if missing:
+        return _absent(missing, port)
+    if re.search(r"(?i)(?:bad interpreter|\benv: \S+|failed to load \S+): no such file", output):
+        return _no_interpreter(_first(test))
+    denied = _DENIED.search(output)
+    if denied and (not begun or spoken(test).startswith(denied["name"])):
+        return _(
+            "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable by the image's user."
+        )
+    if re.search(r"(?i)exec format error", output):
+        return _("Either it was built for another processor (build with --platform linux/amd64), or it is a script"
+                 " without a #! line.")  # fmt: skip
+    return None
+
+
+# As Python's last words; those of the network are for others to read.
+_AT_AN_ERROR = re.compile(
+    r"^(?:\w+\.)*((?:Syntax|Indentation|Name|Import|Attribute|Type|Key|Index|Assertion|JSONDecode)Error\b.*)\s*\Z",
+    re.MULTILINE,
+)
+
+
+def _stopped(probe: Probe, port: int) -> str | None:
+    """Where Python did not come to ask, or did not like the answer."""
     if module := re.search(r"No module named ['\"]?([\w.]+)", probe.output):
-        return message, _(
-            "It needs {module}, which is not installed. Probe with what the image has: {better}"
-        ).format(module=one_line(module[1], 40), better=better.format(port=port))
+        return _("It needs {module}, which is not installed. Probe with what the image has: {better}").format(
+            module=one_line(module[1], 40), better=_better(port)
+        )
+    if file := re.search(r"(?:can't open file|sh: \d+: cannot open) ['\"]?(\S+?)['\"]?:", probe.output):
+        return _("{0} is not in the image: check COPY, WORKDIR and CMD.").format(one_line(file[1], 80))
+    if error := _AT_AN_ERROR.search(probe.output):
+        return _("Python stopped at an error: {0}").format(one_line(error[1], 80))
+    return None
+
+
+def _asks_amiss(test: Sequence[str], probe: Probe, port: int) -> str | None:
+    """Where its words are not what its author takes them for."""
+    url, program = _url(spoken(test)), _first(test).rpartition("/")[2]
+    if re.search(r"unknown url type|No scheme supplied|No connection adapters", probe.output):
+        return _("Give the whole address: {url}").format(url=f"http://127.0.0.1:{port}/health")
+    if test[0] != "CMD":
+        if re.search(r"nonnumeric port: '\$", probe.output):
+            return _("Between single quotes the shell expands no variables: put double quotes around them.")
+        return None
+    operator = next(filter(_OPERATOR.fullmatch, test), None)
+    if operator and program in ("curl", "wget", "nc"):  # others may not mind
+        return _(
+            "In the exec form no shell reads {operator}: {program} gets it as a word. Leave it out with what follows,"
+            " or use the shell form."
+        ).format(operator=quoted(operator, 20), program=program)
+    if url and url.variable and not any(re.search(r"(?:^|/)\w*sh$", word) for word in test):
+        return _(
+            "The exec form expands no variables: write what {name} stands for, or use the shell form."
+        ).format(name=one_line(url.variable, 40))
+    return None
+
+
+_OPERATOR = re.compile(r"\|\|?|&&|\d?>+(?:&\d|/dev/null)")
+
+
+def _first(test: Sequence[str]) -> str:
+    return (spoken(test).split() or [""])[0]
+
+
+_STATUS = re.compile(
+    r"(?:HTTP Error|HTTPError:|returned error:(?: HTTP/[\d.]+)?|ERROR|response\.\.\.|HTTP/[\d.]+) ([1-5]\d\d)\b"
+)
+_BARE_404 = re.compile(r"(?<!line )\b404\b(?!\s+\d)")  # neither a traceback's nor of curl's columns
+
+
+def _answered(test: Sequence[str], probe: Probe) -> str | None:
+    """What its output tells of the application's answer."""
+    if (url := _url(spoken(test))) is None:
+        return None
+    path = quoted(url.path or "/", 60)
+    status = (_STATUS.findall(probe.output) or [""])[-1]
+    if status == "404" or (not status and _BARE_404.search(probe.output)):
+        return _("The application has no route {path}, which the health check asks.").format(path=path)
+    if status >= "300":
+        return _("The application answers {status} to it: mend what {path} answers.").format(
+            status=status, path=path
+        )
+    if _ended(test, probe) in (("curl", 22), ("wget", 8)):
+        return _(
+            "The application answers it with an error (a status of 400 or more): see what {path} answers."
+        ).format(path=path)
+    return None
+
+
+def _ended(test: Sequence[str], probe: Probe) -> tuple[str, int]:
+    """Which program ended with which code: what curl and wget have to say, when told to be silent."""
+    return _first(test).rpartition("/")[2], probe.exit_code
+
+
+def _unanswered(test: Sequence[str], probe: Probe, port: int) -> str | None:
+    """What its output tells of an application that it did not reach."""
+    url, output, ended = _url(spoken(test)), probe.output, _ended(test, probe)
+    if url and re.search(r"(?i)resolve host|name resolution|name or service not known|bad address", output):
+        return _(
+            "There is no host {host} here. The health check runs in the container itself: ask 127.0.0.1."
+        ).format(host=quoted(url.host, 60))
+    no_tls = r"(?i)wrong.version.number|unexpected TLS packet|record.layer.failure"
+    if url and url.secure and re.search(no_tls, output):
+        return _("The application speaks HTTP: ask it with http://, not https://.")
+    refused = r"(?i)refused|couldn't connect|can't connect|unable to connect"
+    if ended == ("curl", 7) or re.search(refused, output):
+        return _silent(url, port)
+    if url and (ended == ("curl", 28) or re.search(r"(?i)\btimed out\b", output)):
+        return _(
+            "The application does not answer in the time that the probe gives it: ask a route that answers quickly."
+        )
+    return None
+
+
+def _silent(url: _Url | None, port: int) -> str:
+    if url and url.port == port and url.host in ("localhost", "127.0.0.1", "0.0.0.0"):  # noqa: S104
+        return _(
+            "Nothing answers at {host}:{port}: the application must run, and listen on 0.0.0.0:{port}."
+        ).format(host=url.host, port=port)
+    return _elsewhere(url, port) or _(
+        "Nothing answers where it asks: compare its host and port with the application's."
+    )
+
+
+def _elsewhere(url: _Url | None, port: int) -> str | None:
+    if url is None or url.port in (None, port):
+        return None
+    return _("The health check asks port {got}; the application must listen on {port}.").format(
+        got=url.port, port=port
+    )
+
+
+def _perhaps(test: Sequence[str], probe: Probe, port: int) -> str | None:
+    """Where its output does not tell, its words may."""
     url = _url(spoken(test))
-    if url and url.port != port:
-        return message, _("The health check asks port {got}; the application must listen on {port}.").format(
-            got=url.port, port=port
-        )
-    if re.search(r"404|not found", probe.output, re.IGNORECASE) and url:
-        return message, _("The application has no route {path}, which the health check asks.").format(
-            path=quoted(url.path, 60)
-        )
-    if re.search(r"refused|couldn't connect|can't connect|unable to connect", probe.output, re.IGNORECASE):
-        return message, _("Nothing answers where it asks: compare its host and port with the application's.")
-    answered = re.search(r"(?:HTTP Error|returned error:(?: HTTP/[\d.]+)?) ([1-5]\d\d)", probe.output)
-    if answered and url:
-        return message, _("The application answers {status} to it: mend what {path} answers.").format(
-            status=answered[1], path=quoted(url.path or "/", 60)
-        )
-    if url and url.path not in ("", "/", "/health"):
-        return message, _("It asks {path}: is that one of the application's routes?").format(
-            path=quoted(url.path, 60)
-        )
-    return message, _("Run it yourself: docker exec CONTAINER sh -c '…'; echo $? (0 means healthy).")
+    if found := _MISSING.search(probe.output):
+        return _absent(found["name"], port)
+    if url and not _elsewhere(url, port) and url.path not in ("", "/", "/health"):
+        return _("It asks {path}: is that one of the application's routes?").format(path=quoted(url.path, 60))
+    return _elsewhere(url, port)
 
 
 class _Url:
+    """An address in a health check. Its port is None where that is a variable's."""
+
     def __init__(self, text: str) -> None:
         parts = urlsplit(text)
-        self.host, self.path = parts.hostname or "", parts.path
+        self.host, self.path, self.secure = parts.hostname or "", parts.path, parts.scheme == "https"
+        variable = re.search(r"\$\{?[A-Za-z_]\w*\}?", parts.netloc)
+        self.variable = variable[0] if variable else None
+        default = None if variable or parts.netloc.endswith(":") else 443 if self.secure else 80
         try:
-            self.port = parts.port or (443 if parts.scheme == "https" else 80)
+            self.port = parts.port or default
         except ValueError:
-            self.port = 0
+            self.port = None
 
 
 def _url(text: str) -> _Url | None:
     found = re.search(r"https?://[^\s'\"|;)&>]+", text)
-    if found:
-        return _Url(found[0])
-    bare = re.search(r"(?:curl|wget)\b.*?\s((?:localhost|127\.0\.0\.1)(?::\d+)?(?:/[^\s'\"|;)&>]*)?)", text)
-    return _Url(f"http://{bare[1]}") if bare else None
+    bare = re.search(
+        r"(?:curl|wget)\b.*?\s((?:localhost|127\.0\.0\.1)(?::[^\s/'\"|;)&>]*)?(?:/[^\s'\"|;)&>]*)?)", text
+    )
+    try:
+        return _Url(found[0]) if found else _Url(f"http://{bare[1]}") if bare else None
+    except ValueError:  # brackets that hold no address
+        return None
 
 
 def must_ask(facts: Facts, port: int) -> bool:
