@@ -198,11 +198,13 @@ class Running:
                     "Run the grader on the engine's own machine, not beside it in a container or across a network."
                 ),
             )
+        log = "" if here else self.app.logs()
         address = self.app.address if here and silence.kind == "closed" else None
         return Fault(
             *diagnose.why_no_answer(
                 silence, self.app.port, listeners, waited, command=self._commands(), only_v6=only_v6,
                 answered=self.answered is not None, tls=address is not None and probe.speaks_tls(address),
+                log=log, cause=diagnose.cause_in(log, self.facts),
             )
         )  # fmt: skip
 

@@ -9,10 +9,10 @@ from grader.diagnose.finding import megabytes, quoted
 from grader.diagnose.health import missing_command, must_ask, spoken, why_unhealthy
 from grader.diagnose.root import how_to_leave_root
 from grader.diagnose.size import heaviest, how_to_shrink, leaves_cache
-from grader.diagnose.start import why_ended, why_it_died, why_not_started
+from grader.diagnose.start import cause_in, why_ended, why_it_died, why_not_started
 
 __all__ = (
-    "heaviest", "how_to_leave_root", "how_to_listen", "how_to_shrink", "leaves_cache", "megabytes", "missing_command",
-    "must_ask", "quoted", "spoken", "why_build_failed", "why_ended", "why_it_died", "why_no_answer", "why_not_started",
-    "why_unhealthy", "why_wrong_answer",
+    "cause_in", "heaviest", "how_to_leave_root", "how_to_listen", "how_to_shrink", "leaves_cache", "megabytes",
+    "missing_command", "must_ask", "quoted", "spoken", "why_build_failed", "why_ended", "why_it_died",
+    "why_no_answer", "why_not_started", "why_unhealthy", "why_wrong_answer",
 )  # fmt: skip

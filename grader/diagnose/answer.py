@@ -10,7 +10,7 @@ from typing import Any
 
 from grader.assignment import Route
 from grader.container import Listener
-from grader.diagnose.finding import Finding, quoted
+from grader.diagnose.finding import Finding, last_words, quoted
 from grader.i18n import _
 from grader.probe import Answer, NoAnswer
 from grader.text import one_line
@@ -43,9 +43,12 @@ def why_no_answer(
     only_v6: bool = False,
     answered: bool = False,
     tls: bool = False,
+    log: str = "",
+    cause: str | None = None,
 ) -> Finding:
     """`listeners` are those inside, None where they are not known; `command` is what the image starts; `only_v6`: what
-    listens refuses IPv4; `answered`: it has answered before; `tls`: it takes a handshake of TLS."""
+    listens refuses IPv4; `answered`: it has answered before; `tls`: it takes a handshake of TLS; `cause`: how to mend
+    what its `log` tells of."""
     if silence.kind == "timeout" and silence.begun:
         return (
             _("Port {port} answers, but not to the end within {seconds:.0f} s: {detail} came.").format(
@@ -75,10 +78,13 @@ def why_no_answer(
         return _why_unreached(here, how, silence.detail, only_v6)
     if answered and listeners is not None:
         return (
-            _("Nothing listens on port {port} any more; the application had answered before.").format(
-                port=port
+            _with(
+                log,
+                _("Nothing listens on port {port} any more; the application had answered before.").format(
+                    port=port
+                ),
             ),
-            _("It stopped while the container ran on: look into its log for what ended it."),
+            cause or _("It stopped while the container ran on: look into its log for what ended it."),
         )
     others = [x for x in listeners or () if x.address != "127.0.0.11"]  # the engine's own name server
     if others:
@@ -94,11 +100,18 @@ def why_no_answer(
             _("Bind to every interface and the right port: {how}.").format(how=how),
         )
     return (
-        _(
-            "The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start."
-        ).format(seconds=seconds),
-        _("Start the server in CMD: {how}.").format(how=how),
+        _with(
+            log,
+            _(
+                "The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start."
+            ).format(seconds=seconds),
+        ),
+        cause or _("Start the server in CMD: {how}.").format(how=how),
     )
+
+
+def _with(log: str, message: str) -> str:
+    return "\n".join(filter(None, [message, last_words(log)]))
 
 
 def _socket(listener: Listener) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 
-from grader.diagnose.finding import Finding, megabytes, quoted
+from grader.diagnose.finding import Finding, last_words, megabytes, quoted
 from grader.diagnose.root import closed_to_its_user, environment_of_root
 from grader.i18n import _
 from grader.image import Facts
-from grader.text import one_line, visible
+from grader.text import one_line
 
 
 def why_not_started(said: str, facts: Facts) -> Finding | None:
@@ -145,13 +145,12 @@ def _wrong_format(command: str) -> Finding:
 
 
 def why_it_died(exit_code: int, oom: bool, log: str, seconds: float, facts: Facts | None = None) -> Finding:
-    tail = visible("\n".join(log.splitlines()[-12:]), 1200)
     message = _(
         "The container ended by itself, with exit code {code}, {seconds:.1f} s after its start."
     ).format(code=exit_code, seconds=seconds)
-    message += "\n" + (_("Its last words:\n{log}").format(log=tail) if tail else _("It said nothing."))
+    message += "\n" + (last_words(log) or _("It said nothing."))
     known = (_command_lost(facts) or environment_of_root(facts, log)) if facts else None
-    return message, known or _module_missing(log, facts) or _cause_in(log) or _cause_of(exit_code, oom)
+    return message, known or cause_in(log, facts) or _cause_of(exit_code, oom)
 
 
 _SHELL = r"(?:\S*/)?(?:ba|da|a)?sh"
@@ -199,7 +198,12 @@ def _module_missing(log: str, facts: Facts | None) -> str | None:
     return " ".join(filter(None, [hint, facts and closed_to_its_user(facts)]))
 
 
-def _cause_in(log: str) -> str | None:
+def cause_in(log: str, facts: Facts | None = None) -> str | None:
+    """How to mend what `log` tells of; None where it tells of nothing known."""
+    return _module_missing(log, facts) or _known_cause_in(log)
+
+
+def _known_cause_in(log: str) -> str | None:
     names = (
         r"(?:Name or service not known|Name does not resolve|Temporary failure in name resolution|Try again)"
     )
