@@ -88,7 +88,7 @@ def test_layer_order(image: Facts, seen: Seen) -> None:
     if install is None:
         seen(_("No layer installs dependencies after the code."))
         return
-    before = [step for step in steps[:install] if copies_code(step)]
+    before = [step for step in steps[:install] if copies_code(step, steps[install])]
     require(
         not before,
         _("{copy} comes before {install}: each change of the code installs all dependencies again.").format(

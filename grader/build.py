@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -35,9 +36,9 @@ MAX_OUTPUT = 1 << 20
 class BuildFailed(Exception):
     """The Dockerfile does not build; `output` is what the builder printed, its end at least."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, dockerfile: str = "") -> None:
         super().__init__(one_line(output[-200:]))
-        self.output = output
+        self.output, self.dockerfile = output, dockerfile
 
 
 class Built(NamedTuple):
@@ -61,7 +62,7 @@ def build(
     """
     dockerfile = _dockerfile(directory)
     if has_no_stage(dockerfile):
-        raise BuildFailed("no build stage in current context")
+        raise BuildFailed("no build stage in current context", dockerfile)
     client = None if engine.info.name == "libpod" else _buildkit_client()  # Podman takes no BuildKit client
     nameless = engine.untagged()
     if not client and needs_buildkit(dockerfile):
@@ -73,6 +74,7 @@ def build(
         else:
             written = _with_classic(engine, nameless, directory, args, platform, seconds)
     except BuildFailed as failure:
+        failure.dockerfile = dockerfile
         if trouble := _trouble(failure.output, dockerfile, engine.info.version):
             raise trouble from failure
         if engine.info.name == "libpod":
@@ -99,6 +101,11 @@ def _trouble(output: str, dockerfile: str, version: str) -> Trouble | None:
     hint = _("A registry, the network or the engine did not answer. Try again later.")
     if re.search(r"oauth token|incorrect username", cause):
         hint = _("That registry refuses this machine's login: renew it, or remove it with `docker logout`.")
+    elif slip := transcript.misspelt_stage(output, dockerfile):
+        hint = _(
+            "A registry did not answer when asked for the image “{name}”. Is the stage “{stage}” meant? Then write that"
+            " name; else try again later."
+        ).format(name=one_line(slip.name, 60), stage=one_line(slip.stage, 60))
     message = _("The image could not be built, and not through the Dockerfile: {error}")
     return Trouble(message.format(error=one_line(cause)), hint)
 
@@ -164,7 +171,7 @@ def _with_buildkit(
         raise BuildFailed(output)
 
 
-_under_way: set[subprocess.Popen[str]] = set()
+_under_way: set[subprocess.Popen[bytes]] = set()
 
 
 def cancel() -> None:
@@ -186,13 +193,13 @@ def _run(command: list[str], seconds: float, told: Callable[[str], None]) -> tup
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
     ) as process:
         _under_way.add(process)
         try:
             assert process.stdout
-            output = _in_bounds(begun(partial(_read, process.stdout, told)), seconds)
+            # A carriage return ends no line: what a RUN prints after one would read as the builder's own.
+            stream = io.TextIOWrapper(process.stdout, "utf-8", "replace", newline="\n")
+            output = _in_bounds(begun(partial(_read, stream, told)), seconds)
         except BaseException:
             process.kill()
             raise
@@ -369,34 +376,44 @@ _OURS = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 # Package indices that a student is right to rely on, and what is said of one that cannot be reached.
-_INDEX = (
-    r"\b(?:pypi\.org|files\.pythonhosted\.org|(?:[\w-]+\.)*debian\.org|(?:[\w-]+\.)*ubuntu\.com"
-    r"|dl-\w+\.alpinelinux\.org|registry\.npmjs\.org|registry\.yarnpkg\.com)(?![\w.-]*\w)"
+_INDEX = re.compile(
+    r"\b(?:pypi\.org|files\.pythonhosted\.org|debian\.org|ubuntu\.com|dl-\w+\.alpinelinux\.org|registry\.npmjs\.org"
+    r"|registry\.yarnpkg\.com)(?![\w.-]*\w)",
+    re.IGNORECASE,
 )
-_LOST = (
-    r"(?:temporary failure|(?:temporary|transient|network) error|could not (?:resolve|connect|handshake)"
-    r"|unable to connect|failed to establish|connection (?:broken|failed|aborted|reset|timed out)|timed? ?out"
+_LOST = re.compile(
+    r"temporary failure|(?:temporary|transient|network) error|could not (?:resolve|connect|handshake)"
+    r"|unable to connect|all attempts to connect|failed to (?:establish|resolve ')|dns error"
+    r"|connection (?:broken|failed|aborted|reset|timed out)|timed? ?out"
     r"|refused|unreachable|certificate|handshake|permission denied|tunnel connection failed|remote end closed"
     r"|\be(?:ai_again|connreset|connrefused|netunreach|notfound)\b|too many 5\d\d|http error (?:403|407|429|5\d\d)"
-    r"|\b403 +forbidden|\b429 +too many|\b5\d\d +(?:internal|bad|service|gateway))"
+    r"|\b403 +forbidden|\b407 +proxy auth|\b429 +(?:too many|client error)"
+    r"|\b5\d\d +(?:internal|bad|service|gateway|server error)",
+    re.IGNORECASE,
 )
-_LOST_INDEX = re.compile(
-    rf"^(?!WARNING: Retrying).*(?:{_INDEX}.*{_LOST}|{_LOST}.*{_INDEX}).*$", re.MULTILINE | re.IGNORECASE
-)
-# What pip says without naming the host: the last of its retries, a download that broke off.
+# A failure that was overcome, and what uv got but could not write.
+_NOT_LOST = re.compile(r"^WARNING: Retrying|\(os error 13\)")
+# What pip says without naming the host: the last of its retries before it found nothing, a download that broke off.
+_LAST_RETRY = re.compile(r"^WARNING: Retrying \(Retry\(total=0,.*", re.MULTILINE)
 _LOST_BY_PIP = re.compile(
-    r"^WARNING: Retrying \(Retry\(total=0,.*(?=[\s\S]*\(from versions: none\))"
-    r"|^pip\._vendor\.urllib3\.exceptions\.(?:ProtocolError|IncompleteRead): .*"
+    r"^pip\._vendor\.urllib3\.exceptions\.(?:ProtocolError|IncompleteRead): .*"
     r"|^ERROR: Could not install packages due to an OSError: .*(?:Connection broken|No space left).*"
     r"|^ERROR: Wheel .* located at \S*/pip-unpack-\S+ is invalid.*",
     re.MULTILINE,
 )
-# How pip, apt, apk and npm end when they give up; a warning alone was overcome.
+# How pip, uv, poetry, apt, apk and npm end when they give up; a warning alone was overcome.
 _GAVE_UP = re.compile(
     r"^(?:ERROR: (?:No matching|Could not install|HTTP error|Exception:|Wheel |unable to select|unsatisfiable)"
-    r"|pip\._vendor\.\S+: |E: |\d+ errors?; |npm (?:error|ERR!) code )",
+    r"|pip\._vendor\.\S+: |E: |\d+ errors?; |npm (?:error|ERR!) code "
+    r"|(?:error: |  × )(?:Request failed|Could not connect|No solution found"
+    r"|Failed to (?:build|download|fetch|prepare))"
+    r"|All attempts to connect to |HTTPSConnectionPool\(|\d{3} (?:Client|Server) Error: )",
     re.MULTILINE,
 )
+# uv tells an error over several lines, with the host on another than the cause.
+_CAUSE = re.compile(r"\n  (?:(?:cause|Caused by): |[├╰]─▶ |│   )")
+# How pip and uv end when they are done.
+_DONE = re.compile(r"^(?:Successfully installed |Installed \d+ packages? in )", re.MULTILINE)
 
 
 def not_the_students(output: str) -> str | None:
@@ -405,15 +422,22 @@ def not_the_students(output: str) -> str | None:
     What a RUN step prints is the student's to say, but for a package index that could not be reached to the end.
     """
     said = transcript.read(output)
-    found = _OURS.search(said.builder) or _lost(said)
-    return found[0].strip() if found else None
+    found = _OURS.search(said.builder)
+    return found[0].strip() if found else _lost(said)
 
 
-def _lost(said: Transcript) -> re.Match[str] | None:
-    step = said.step.rpartition("\nSuccessfully installed ")[2]  # what went before was overcome
+def _lost(said: Transcript) -> str | None:
+    step = _CAUSE.sub(" ", _DONE.split(said.step)[-1])  # what went before was overcome
     if not _GAVE_UP.search(step):
         return None
-    return _LOST_INDEX.search(step) or (None if _own_index(said) else _LOST_BY_PIP.search(step))
+    for line in step.split("\n"):
+        if _INDEX.search(line) and _LOST.search(line) and not _NOT_LOST.search(line):
+            return line.strip()
+    if _own_index(said):
+        return None
+    before = step.rpartition("(from versions: none)")[0]
+    found = _LAST_RETRY.search(before) or _LOST_BY_PIP.search(step)
+    return found[0].strip() if found else None
 
 
 def _own_index(said: Transcript) -> bool:
@@ -425,9 +449,14 @@ def _own_index(said: Transcript) -> bool:
 
 
 def index_is_down(output: str) -> str | None:
-    """What PyPI itself answers when it fails: pip says the same of that as of a package that does not exist."""
-    said = transcript.read(output)
-    unknown = re.search(r"satisfies the requirement ([\w.-]+).*\(from versions: none\)", said.step)
+    """What PyPI itself answers when it fails: pip and pipenv say the same of that as of a package that does not
+    exist."""
+    said = transcript.read(output).short()
+    unknown = re.search(
+        r"(?:satisfies the requirement (?=.*\s?\(from versions: none\))"
+        r"|(?:Locking Failed!\s+|ResolutionFailure: )(?:ERROR: )+No matching distribution\s+found for\s+)([\w.-]+)",
+        said.step,
+    )
     if not unknown or _own_index(said):
         return None
     page = f"https://pypi.org/simple/{unknown[1]}/"
@@ -456,7 +485,7 @@ def too_old(output: str, dockerfile: str, version: str) -> bool:
     number = int(at[1]) if at else None
     if flag := re.search(r"unknown flag: (?:--)?([\w-]+)", said, re.IGNORECASE):
         line = dockerfile.split("\n")[number - 1 : number] if number else []
-        return bool(line) and flag[1] in _NEWER.get(line[0].split()[0].upper(), ())
+        return any(flag[1] in _NEWER.get(word.upper(), ()) for word in "".join(line).split()[:1])
     if re.match(r"docker/(?:2[3-9]|[3-9]\d|\d{3,})\.", f"docker/{version}") or "gateway.v0" in said:
         return False  # it knows heredocs, or `# syntax=` brought a builder that does
     first = _first_heredoc(dockerfile)

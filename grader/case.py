@@ -236,7 +236,7 @@ class Case:
 
             if "exec format error" in failure.output and self.foreign():
                 raise no_emulation(self.assignment.platform) from None
-            message, hint = diagnose.why_build_failed(failure.output)
+            message, hint = diagnose.why_build_failed(failure.output, failure.dockerfile)
             raise Fault(message, hint, check="build") from None
 
     @stage

@@ -217,15 +217,21 @@ def from_elsewhere(step: Step) -> bool:
     return "--from=" in step.instruction or any(w.startswith("/") for w in sources)
 
 
-_HASHED = re.compile(r"(?:COPY|ADD) (?P<what>file|dir|multi):[0-9a-f]+ in (?P<where>\S+)")
+# A mere hash is of what an ADD fetched.
+_HASHED = re.compile(r"(?:COPY|ADD) (?:(?P<what>file|dir|multi):[0-9a-f]+|[0-9a-f]{64}) in (?P<where>\S+)")
 
 
 def is_hashed(step: Step) -> bool:
     return bool(_HASHED.match(step.instruction))
 
 
-def copies_code(step: Step) -> bool | None:
-    """Whether a COPY or ADD brings more than lists of dependencies; None where its history does not tell."""
+# What pip or uv is told to read: `-r deps.txt`, `--constraint=pins.txt`.
+_READ = re.compile(r"\s(?:-[rc]|--requirements?|--constraints?)[\s=]*['\"]?([\w./-]+)")
+
+
+def copies_code(step: Step, install: Step | None = None) -> bool | None:
+    """Whether a COPY or ADD brings more than lists of dependencies, and what `install` reads; None where its history
+    does not tell."""
     if step.keyword not in ("COPY", "ADD"):
         return False
     words = [w for w in step.instruction.replace('"', " ").strip("[]").split()[1:] if not w.startswith("--")]
@@ -234,4 +240,7 @@ def copies_code(step: Step) -> bool | None:
     if hashed := _HASHED.match(step.instruction):
         # A folder that is the working directory now is the application's; all else may be COPY --from.
         return True if hashed["what"] == "dir" and hashed["where"] in (".", "./") else None
-    return any(not _MANIFESTS.fullmatch(w.rstrip(",").rpartition("/")[2] or w) for w in words[:-1])
+    sources = [w.rstrip(",") for w in words[:-1] if "://" not in w]  # an address is no code of one's own
+    read = {w.rpartition("/")[2] for w in _READ.findall(install.instruction if install else "")}
+    names = (w.rpartition("/")[2] or w for w in sources)
+    return any(not _MANIFESTS.fullmatch(name) and name not in read for name in names)

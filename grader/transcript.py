@@ -5,8 +5,10 @@ What a RUN prints is the student's to say; only the builder's own words tell of 
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _STEP = re.compile(r"^(?=Step \d+/\d+ : )", re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -25,6 +27,14 @@ class Transcript:
     builder: str
     command: str = ""
     step: str = ""
+
+    def short(self) -> Transcript:
+        """Its last lines, none of them long: a step may print a mebibyte on one, which some searches take hours for."""
+        texts = (
+            "\n".join(line[:width] for line in text.split("\n")[-300:])
+            for text, width in ((self.builder, 2000), (self.command, 2000), (self.step, 400))
+        )
+        return Transcript(*texts)
 
 
 def read(output: str) -> Transcript:
@@ -62,6 +72,34 @@ def last_stage(output: str) -> list[str]:
     texts = [text for _n, _of, text in steps]
     stages = [n for n, text in enumerate(texts) if re.match(r"FROM\s", text, re.IGNORECASE)]
     return texts[stages[-1] + 1 :] if stages else []
+
+
+# An image that FROM or from= names without a registry, a folder or a tag, as a stage is named.
+_NAMED = re.compile(r"\s*(?:FROM\s+(?:--\S+\s+)*|(?:COPY|RUN)\s.*?\bfrom=)([\w-]+)(?=[\s,]|$)", re.IGNORECASE)
+_STAGE = re.compile(r"\s*FROM\s.*\sAS\s+([\w.-]+)\s*$", re.IGNORECASE)
+
+
+class Slip(NamedTuple):
+    """The name of an image that the builder could not get, and the stage before it that is almost named so."""
+
+    name: str
+    stage: str
+
+
+def misspelt_stage(output: str, dockerfile: str) -> Slip | None:
+    said = read(output)
+    asked, stages = f"{said.command}\n{said.builder}", dict[str, str]()
+    if said.command.upper().startswith("RUN"):
+        return None  # it has all its images
+    for line in dockerfile[:20_000].splitlines():  # enough, should it be made to take long
+        if (found := _NAMED.match(line)) and found[1].lower() not in stages:
+            tried = re.search(rf"(?<![\w.-]){found[1]}(?![\w.-])", asked, re.IGNORECASE)
+            near = difflib.get_close_matches(found[1].lower(), stages, 1, 0.8) if tried else ()
+            if near:
+                return Slip(found[1], stages[near[0]])
+        if found := _STAGE.match(line):
+            stages[found[1].lower()] = found[1]
+    return None
 
 
 def _said(lines: list[str]) -> str:

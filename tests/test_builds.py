@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +29,9 @@ from grader.build import (
     too_old,
 )
 from grader.engine import Engine
-from grader.model import Trouble
-from grader.submission import new_session
+from grader.model import Misuse, Trouble
+from grader.submission import new_session, submission_of
+from grader.text import visible
 from grader.transcript import read
 
 from .support.corpus import busybox_base
@@ -104,6 +106,36 @@ APT = "W: Some index files failed to download. They have been ignored, or old on
 RELEASE = "W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  "
 NO_CURL = "E: Unable to locate package curl\nReading package lists...\nBuilding dependency tree..."
 ALPINE = "https://dl-cdn.alpinelinux.org/alpine/v3.17/main"
+# What uv says of an index (now, and until 0.9) and of a file (0.8).
+FLASK = "https://pypi.org/simple/flask/"
+UV = """error: Request failed after 3 retries in 5.1s
+  cause: Failed to fetch: {url}
+  cause: error sending request for url ({url})
+  cause: client error (Connect)
+  cause: {why}"""
+UV_OLDER = """error: Failed to fetch: `{url}`
+  Caused by: Could not connect, are you offline?
+  Caused by: error sending request for url ({url})
+  Caused by: dns error: failed to lookup address information: Name or service not known"""
+UV_FILE = """  × Failed to download `flask==2.3.3`
+  ├─▶ Failed to fetch:
+  │   `{url}`
+  ├─▶ Request failed after 3 retries
+  ╰─▶ operation timed out"""
+POETRY = """Resolving dependencies...
+
+All attempts to connect to {host} failed.
+
+Probable Causes:
+    - the server is not responding to requests at the moment"""
+LOCKING_FAILED = """Locking  dependencies...
+✘ Locking Failed!
+ERROR: No matching distribution found for flask
+
+The conflict is caused by:
+    The user requested flask
+pipenv.exceptions.ResolutionFailure: ERROR: ERROR: No matching distribution\x20
+found for flask"""
 NPM_LOG = "npm error A complete log of this run can be found in: /root/.npm/_logs/2026-debug-0.log"
 
 LOST = {
@@ -150,6 +182,32 @@ LOST = {
         f"ERROR: Could not install requirement flask==2.3.3 from {FILE} because of HTTP error 429 Client Error: Too"
         f" Many Requests for url: {FILE} for URL {FILE}"
     ),
+    "uv, no name server": UV.format(
+        url=FLASK, why="dns error\n  cause: Temporary failure in name resolution"
+    ),
+    "uv, a proxy that is down": UV.format(
+        url=FLASK, why="tcp connect error\n  cause: Connection refused (os error 111)"
+    ),
+    "uv, an inspecting proxy": UV.format(url=FLASK, why="invalid peer certificate: UnknownIssuer"),
+    "uv, 503": (
+        f"error: Request failed after 3 retries in 1.2s\n  cause: Failed to fetch: {FLASK}\n  cause: HTTP status server"
+        f" error (503 Service Unavailable) for url ({FLASK})"
+    ),
+    "uv, a proxy that forbids": (
+        "error: No solution found when resolving dependencies\n  cause: Because flask was not found in the package"
+        " registry and you require flask, we can conclude that your requirements are unsatisfiable.\n\nhint: An index"
+        " (https://pypi.org/simple) returned a 403 Forbidden error. Check that the index URL is correct and the"
+        " credentials are valid."
+    ),
+    "uv, an older one": UV_OLDER.format(url=FLASK),
+    "uv, a file": UV_FILE.format(url=FILE),
+    "poetry": POETRY.format(host="pypi.org"),
+    "poetry, an older one": (
+        "Resolving dependencies...\n\nHTTPSConnectionPool(host='pypi.org', port=443): Max retries exceeded with url:"
+        " /simple/flask/ (Caused by NameResolutionError(\"HTTPSConnection(host='pypi.org', port=443): Failed to resolve"
+        " 'pypi.org' ([Errno -2] Name or service not known)\"))"
+    ),
+    "poetry, 503": f"Resolving dependencies...\n\n503 Server Error: Service Unavailable for url: {FLASK}",
     "pip, a full disk": "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
     "apt, no name server": f"{RELEASE}Temporary failure resolving 'deb.debian.org'\n{APT}{NO_CURL}",
     "apt, 503": f"{RELEASE}503  Service Unavailable [IP: 127.0.0.1 35677]\n{APT}{NO_CURL}",
@@ -236,6 +294,36 @@ THEIRS = {
     "pip overcame it, another package does not exist": (
         "pip install flask && pip install flsk",
         f"{retries(REFUSED, 5)}\nSuccessfully installed flask-2.3.3\n{NOTHING_FOUND}",
+    ),
+    "uv, no such package": (
+        "uv sync",
+        "error: No solution found when resolving dependencies\n  cause: Because flsk was not found in the package"
+        " registry and your project depends on flsk, we can conclude that your project's requirements are"
+        " unsatisfiable.",
+    ),
+    "uv, an index of one's own": ("uv sync", UV.format(url=f"{MINE}flask/", why="dns error")),
+    "uv, a misspelt index": ("uv sync", UV.format(url="https://pypi.ogr/simple/flask/", why="dns error")),
+    "uv, a file of one's own": ("uv sync", UV_FILE.format(url=f"{MINE}flask-2.3.3-py3-none-any.whl")),
+    "uv, no right to write what it got": (
+        "uv sync",
+        f"error: Failed to fetch: {FILE}\n  cause: failed to create file `/app/.venv/x`\n  cause: Permission denied (os"
+        " error 13)",
+    ),
+    "uv overcame it, the next command fails": (
+        "uv sync || uv sync; python test.py",
+        f"{UV.format(url=FLASK, why='dns error')}\nInstalled 6 packages in 9ms\n + flask==2.3.3\nAssertionError",
+    ),
+    "poetry, an index of one's own": ("poetry install", POETRY.format(host="my.example")),
+    "poetry, no such package": (
+        "poetry install",
+        "Because zero depends on flsk (*) which doesn't match any versions, version solving failed.",
+    ),
+    "poetry, a file gone from the index": ("poetry install", f"404 Client Error: Not Found for url: {FILE}"),
+    "pipenv": ("pipenv install", LOCKING_FAILED),  # of whatever cause: PyPI is asked
+    "addresses and errors that do not belong together": (
+        "uv sync",
+        "  × Failed to build `x==1`\n  ╰─▶ The build backend returned an error\n\n      see https://pypi.org/project/x\n"
+        "      OSError: connection refused",
     ),
     "printed": (
         "echo toomanyrequests; echo 'no space left on device'; exit 1",
@@ -349,6 +437,16 @@ def test_a_base_image_that_is_private_or_does_not_exist_is_the_students(output: 
     assert "is private" in (diagnose.why_build_failed(output)[1] or "")
 
 
+@pytest.mark.parametrize("said", ["pypi.org ", "timed out ", "x/", "a.", " ", "satisfies the requirement "])
+def test_a_line_without_end_is_looked_through_in_no_time(said: str) -> None:
+    output = buildkit(f"E: x\n{said * (MIB // len(said))}", "flood")
+    began = time.monotonic()
+    not_the_students(output)
+    index_is_down(output)
+    diagnose.why_build_failed(output)
+    assert time.monotonic() - began < 5
+
+
 def test_a_transcript_is_of_the_step_that_failed() -> None:
     first = "#4 [1/2] RUN curl x || true\n#4 0.1 /bin/sh: 1: curl: not found\n#4 DONE 0.2s\n"
     said = read(first + buildkit("/bin/sh: 1: pip: not found"))
@@ -376,6 +474,7 @@ def test_pypi_is_asked_whether_it_is_down(
     monkeypatch.setattr("grader.build.requests.head", head)
     assert bool(index_is_down(buildkit(NOTHING_FOUND))) is down
     assert bool(index_is_down(classic(NOTHING_FOUND))) is down
+    assert bool(index_is_down(buildkit(LOCKING_FAILED, "pipenv install"))) is down
 
 
 def test_pypi_is_not_asked_where_pip_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,6 +565,11 @@ def test_a_flag_that_newer_builders_have(instruction: str, flag: str, newer_has_
     assert too_old(said, f"FROM x\n{instruction}\n", OLD) is newer_has_it
 
 
+def test_a_flag_on_a_line_with_nothing_on_it_is_nobodys() -> None:
+    said = f"{V0}dockerfile parse error line 3: Unknown flag: start-interval"
+    assert not too_old(said, "FROM x\n\n\nHEALTHCHECK --start-interval=1s CMD true\n", OLD)
+
+
 def test_a_flag_is_told_with_its_dashes_by_newer_builders() -> None:
     said = "dockerfile parse error on line 2: unknown flag: --parents"
     assert too_old(said, "FROM x\nCOPY --parents a /\n", NEW)
@@ -508,7 +612,31 @@ def test_a_dockerfile_without_a_stage_is_seen(dockerfile: str, none: bool) -> No
     assert has_no_stage(dockerfile) is none
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Dockerfile.txt", "Dockerfile.txt is not it"),
+        ("Containerfile", "Containerfile is not it"),
+        ("DockerFile", "DockerFile is not it"),
+        ("app.py", "no Dockerfile in this directory$"),
+    ],
+)
+def test_a_dockerfile_by_another_name_is_pointed_out(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(Misuse, match=said):
+        submission_of(str(tmp_path))
+
+
 # --- hints ---
+
+
+CONFLICT = (
+    "ERROR: Cannot install -r r.txt (line 1) and Werkzeug==2.0.0 because these package versions have conflicting"
+    " dependencies.\n\nThe conflict is caused by:\n    The user requested Werkzeug==2.0.0"
+)
+NO_SUCH_FILE = (
+    "ERROR: Could not install packages due to an OSError: [Errno 2] No such file or directory: '{}'"
+)
 
 
 @BUILDERS
@@ -525,8 +653,49 @@ def test_a_dockerfile_without_a_stage_is_seen(dockerfile: str, none: bool) -> No
         (
             PIP,
             "ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/x'",
-            "USER",
+            "docker build .",  # no USER in sight
         ),
+        (PIP, CONFLICT, "exclude each other"),
+        (PIP, f"Processing /croot/click/work\n{NO_SUCH_FILE.format('/croot/click/work')}", "NAME @ file:"),
+        (PIP, f"{NO_SUCH_FILE.format('/croot/click/work')}\nProcessing /croot/click/work", "NAME @ file:"),
+        (
+            "pip install /x.whl",
+            "WARNING: Requirement '/x.whl' looks like a filename, but the file does not exist\nProcessing /x.whl\n"
+            + NO_SUCH_FILE.format("/x.whl"),
+            "docker build .",
+        ),
+        (PIP, "error: command 'gcc' failed: No such file or directory", "no C compiler"),
+        (
+            PIP,
+            "error: command '/usr/bin/x86_64-linux-gnu-gcc' failed with exit code 1",
+            "docker build .",
+        ),
+        ("apt install x", "Do you want to continue? [Y/n] Abort.", "install -y"),
+        ("apt-get install -y curl", "E: Unable to locate package curl", "no lists of packages"),
+        (
+            "apt-get update && apt-get install -y curll",
+            "E: Unable to locate package curll",
+            "no package of that name",
+        ),
+        ("./setup.sh", "E: Unable to locate package x", "docker build ."),
+        (
+            "adduser -D x",
+            "Option d is ambiguous (debug, disabled-login)\nadduser [--uid id]",
+            "Debian's adduser",
+        ),
+        ("adduser -x x", "adduser [--uid id]\nUnknown option: x", "Debian's adduser"),
+        ("adduser --ingroup a x", "adduser: unrecognized option: ingroup", "Debian's adduser"),
+        ("./tool -x", "Unknown option: x", "docker build ."),
+        (". x && source .venv/bin/activate", "/bin/sh: 1: source: not found", "`. .venv/bin/activate`"),
+        ("./x.sh", "/bin/sh: 1: ./x.sh: not found", "not in the image, or its first line"),
+        ("./x.sh", "/usr/bin/env: ‘bash\\r’: No such file or directory", "with LF"),
+        (
+            "./x.sh",
+            "/bin/bash: line 1: ./x.sh: /bin/sh^M: bad interpreter: No such file or directory",
+            "with LF",
+        ),
+        ("sh x.sh", "x.sh: 1: true\r: not found", "with LF"),
+        ("bash x.sh", "x.sh: line 1: $'true\\r': command not found", "with LF"),
         ("adduser x", "/bin/sh: adduser: not found", "useradd"),
         ("groupad x", "/bin/sh: 1: groupad: not found", "install it, or do without"),
         ("bash -c x", "/bin/sh: 1: bash: not found", "install it, or do without"),
@@ -536,7 +705,81 @@ def test_a_dockerfile_without_a_stage_is_seen(dockerfile: str, none: bool) -> No
 def test_a_step_that_fails_is_explained(builder, command: str, printed: str, hint: str) -> None:  # type: ignore[no-untyped-def]
     message, said = diagnose.why_build_failed(builder(printed, command))
     assert hint in (said or "")
-    assert printed.rsplit("\n", 1)[-1] in message
+    assert visible(printed.rsplit("\n", 1)[-1]) in message
+
+
+NOT_EXECUTABLE = "/bin/sh: 1: ./x.sh: Permission denied"
+
+
+@BUILDERS
+@pytest.mark.parametrize(
+    ("command", "printed", "code", "dockerfile", "hint"),
+    [
+        ("./x.sh", NOT_EXECUTABLE, 126, "FROM x\nRUN ./x.sh", "chmod 755"),
+        ("./x.sh", NOT_EXECUTABLE, 126, "FROM x\nUSER a\nRUN ./x.sh", "chmod 755"),
+        (
+            "/root/x",
+            "/bin/sh: 1: /root/x: Permission denied",
+            126,
+            "FROM x\nUSER a\nRUN /root/x",
+            "after USER",
+        ),
+        ("cat x", "cat: ./x: Permission denied", 1, "FROM x\nUSER a\nRUN cat x", "after USER"),
+        ("git clone x", "Permission denied (publickey).", 128, "FROM x\nRUN git clone x", "docker build ."),
+        (
+            "apt-get install curl",
+            "E: Unable to locate package curl",
+            100,
+            "FROM x\nRUN apt-get \\\n  update\nRUN apt-get install curl",  # which may have been long ago
+            "docker build .",
+        ),
+    ],
+)
+def test_what_the_dockerfile_says_besides_is_taken_into_account(  # type: ignore[no-untyped-def]
+    builder, command: str, printed: str, code: int, dockerfile: str, hint: str
+) -> None:
+    assert hint in (diagnose.why_build_failed(builder(printed, command, code), dockerfile)[1] or "")
+
+
+def test_a_dockerfile_in_utf_16_is_told_to_be_that() -> None:
+    dockerfile = "FROM x\n".encode("utf-16").decode("utf-8", "replace")
+    for said in (
+        "no build stage in current context",
+        f"{V0}dockerfile parse error line 1: unknown instruction: F",
+    ):
+        assert "UTF-8" in (diagnose.why_build_failed(said, dockerfile)[1] or "")
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "slip"),
+    [
+        ("FROM x AS builder\nFROM bulider\n", ("bulider", "builder")),
+        ("FROM x AS Builder\nFROM y\nCOPY --chown=1 --from=bulider /a /b\n", ("bulider", "Builder")),
+        (
+            "FROM x AS builder\nFROM y\nRUN --mount=type=bind,from=bulider,target=/x true\n",
+            ("bulider", "builder"),
+        ),
+        ("FROM bulider AS builder\n", None),  # an image, whatever its stage is called
+        ("FROM x AS deps\nFROM bulider\n", None),
+        ("FROM x AS builder\nFROM bulider:1\n", None),
+        ("FROM x AS builder\nFROM my/bulider\n", None),
+        ("FROM x AS bulider\nFROM y AS builder\nFROM bulider\n", None),
+        ("FROM x AS builder\nFROM buildr\n", None),  # another one was asked for
+    ],
+)
+def test_a_misspelt_stage_is_named(dockerfile: str, slip: tuple[str, str] | None) -> None:
+    denied = [*refused(f"docker.io/library/bulider:latest: {DENIED}"), from_classic(f"for bulider: {DENIED}")]
+    for said in denied:
+        assert transcript.misspelt_stage(said, dockerfile) == slip
+        hint = diagnose.why_build_failed(said, dockerfile)[1] or ""
+        assert ("no stage of this Dockerfile" in hint) is bool(slip)
+
+
+def test_a_misspelt_stage_is_named_where_no_registry_can_be_asked() -> None:
+    said = 'Step 2/2 : FROM bulider\nGet "https://registry-1.docker.io/v2/": dial tcp: lookup x: no such host'
+    trouble = builds._trouble(said, "FROM x AS builder\nFROM bulider\n", OLD)
+    assert trouble is not None
+    assert "“builder”" in (trouble.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -629,6 +872,13 @@ def test_of_what_buildkit_prints_the_last_mebibyte_is_kept() -> None:
     assert MIB - 2000 < len(output) <= MIB
     assert output.endswith("the end\n")
     assert seen[True] > 32_000  # each line was told
+
+
+def test_a_carriage_return_ends_no_line() -> None:
+    said = "#5 0.1 progress\rtoomanyrequests: x\n"
+    code, output = builds._run([sys.executable, "-c", f"print({said!r}, end='')"], 60, lambda _line: None)
+    assert (code, output) == (0, said)
+    assert not_the_students(output) is None
 
 
 def test_a_line_that_does_not_end_is_cut_as_well() -> None:

@@ -618,11 +618,31 @@ def test_both_builders_histories_read_as_the_dockerfile(created_by: str, line: s
         ("COPY dir:0123 in /wheels ", None),
         ("COPY multi:0123 in ./ ", None),
         ("COPY file:0123 in ./ ", None),
+        (f"ADD {'4f97' * 16} in /install.sh ", None),
         ("RUN pip install flask", False),
     ],
 )
 def test_what_a_copy_brings(line: str, copies: bool | None) -> None:
     assert copies_code(Step(line, True)) is copies
+
+
+PIP = "RUN pip install --no-cache-dir -r deps.txt --constraint=/app/pins/all.txt ."
+
+
+@pytest.mark.parametrize(
+    ("line", "copies"),
+    [
+        ("COPY deps.txt .", False),
+        ("COPY deps.txt pins/all.txt ./", False),
+        ("COPY deps.txt app.py ./", True),
+        ("COPY . .", True),
+        ("COPY other.txt .", True),
+        ("ADD https://astral.sh/uv/install.sh /install.sh", False),
+        ("ADD https://astral.sh/uv/install.sh app.py /x/", True),
+    ],
+)
+def test_what_the_installation_reads_and_what_the_web_has_is_no_code(line: str, copies: bool) -> None:
+    assert copies_code(Step(line, True), Step(PIP, True)) is copies
 
 
 # python:3.11's history as docker-library builds it, shortened: what a base runs is nobody's own.

@@ -3,53 +3,183 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from grader import transcript
 from grader.diagnose.finding import Finding
 from grader.i18n import _
 from grader.text import one_line, visible
+from grader.transcript import Transcript
 
 
-def why_build_failed(output: str) -> Finding:
+def why_build_failed(output: str, dockerfile: str = "") -> Finding:
     said = transcript.read(output)
     printed = f"{said.step}\n{said.builder}"
+    said, dockerfile = said.short(), dockerfile[:20_000]
+    looked_at = f"{said.step}\n{said.builder}"
     tail = visible("\n".join([said.command, *printed.strip().split("\n")][-15:]).strip(), 1500)
-    causes = (
-        (r"file with no instructions|no build stage.*",
-         _("A Dockerfile begins with FROM (only ARG may stand before it).")),
-        (r"dockerfile parse error.*|unknown instruction:.*|Invalid containerPort.*",
-         _("The Dockerfile itself is malformed; mend the line named.")),
-        (r"failed to (?:compute cache key|calculate checksum).*"
-         r"|(?:COPY|ADD) failed: (?:file not found|no source|forbidden path).*",
-         _("COPY takes files from the directory being built: check the name, and that `.dockerignore` does not"
-           " leave it out.")),
-        (r"COPY failed: stat .*|lstat \S+/merged/.*",
-         _("COPY --from takes a path that the other stage or image has: check it, and the stage before it.")),
-        (r".*invalid reference format.*",
-         _("FROM names no image: its name is in lower case, then a colon and a tag.")),
-        (r".*(?:pull access denied|failed to fetch anonymous token|manifests/\S+: (?:denied|unauthorized)).*"
-         r"|.*(?:repository does not exist|manifest unknown|/\S+:\S+: not found$).*",
-         _("The base image in FROM does not exist under that name and tag, or is private: check the spelling, and"
-           " build on a public image.")),
-        (r"Could not find a version that satisfies .*|No matching distribution found for .*",
-         _("requirements.txt names a package or version that does not exist, or not for this Python and base image:"
-           " check the spelling and version.")),
-        (r"Invalid requirement: .*", _("A line of requirements.txt reads NAME==VERSION.")),
-        (r"Could not open requirements file.*",
-         _("`COPY requirements.txt` has to come before the `RUN pip install` that reads it.")),
-        (r"unable to find user .*", _("Create the user before USER names it: RUN useradd --create-home appuser.")),
-        (r".*Permission denied.*",
-         _("What a RUN after USER does is done as that user: install before USER, or give it the folder.")),
-        (r"adduser: (?:command )?not found",
-         _("The base image does not have that command: on Debian's slim images, RUN useradd --create-home appuser.")),
-        (r"\S+: (?:command |executable file )?not found.*",
-         _("The base image does not have that command: install it, or do without.")),
-    )  # fmt: skip
-    for pattern, hint in causes:
-        if found := re.search(pattern, printed, re.MULTILINE | re.IGNORECASE):
-            what = one_line(found[0], 200)
-            return _("The Dockerfile does not build: {what}\n{tail}").format(what=what, tail=tail), hint
+    for causes in (
+        _the_dockerfile(dockerfile),
+        _an_image(output, dockerfile),
+        _an_installation(said, dockerfile),
+        _a_command(said, dockerfile),
+    ):
+        for pattern, hint in causes:
+            if found := re.search(pattern, looked_at, re.MULTILINE | re.IGNORECASE):
+                what = one_line(found[0], 200)
+                return _("The Dockerfile does not build: {what}\n{tail}").format(what=what, tail=tail), hint
     return (
         _("The Dockerfile does not build. Its last words:\n{tail}").format(tail=tail),
         _("Run `docker build .` in that directory and mend the step that fails."),
+    )
+
+
+# What may be said, the likelier or the more certain first, and what to do about it.
+Causes = Iterator[tuple[str, str]]
+
+
+def _the_dockerfile(dockerfile: str) -> Causes:
+    none = r"file with no instructions|no build stage.*"
+    malformed = r"dockerfile parse error.*|unknown instruction:.*|Invalid containerPort.*"
+    if dockerfile.startswith("\ufffd\ufffd") and "\0" in dockerfile:  # a byte order mark read as UTF-8
+        hint = _("The Dockerfile is saved as UTF-16, as PowerShell's `>` does: save it as UTF-8.")
+        yield f"{none}|{malformed}", hint
+    yield none, _("A Dockerfile begins with FROM (only ARG may stand before it).")
+    yield malformed, _("The Dockerfile itself is malformed; mend the line named.")
+    yield (
+        r"failed to (?:compute cache key|calculate checksum).*"
+        r"|(?:COPY|ADD) failed: (?:file not found|no source|forbidden path).*",
+        _("COPY takes files from the directory being built: check the name, and that `.dockerignore` does not"
+          " leave it out."),
+    )  # fmt: skip
+    yield (
+        r"COPY failed: stat .*|lstat \S+/merged/.*",
+        _("COPY --from takes a path that the other stage or image has: check it, and the stage before it."),
+    )
+
+
+def _an_image(output: str, dockerfile: str) -> Causes:
+    yield (
+        r".*invalid reference format.*",
+        _("FROM names no image: its name is in lower case, then a colon and a tag."),
+    )
+    hint = _("The base image in FROM does not exist under that name and tag, or is private: check the spelling, and"
+             " build on a public image.")  # fmt: skip
+    if slip := transcript.misspelt_stage(output, dockerfile):
+        hint = _(
+            "“{name}” is no stage of this Dockerfile, and no public image: the stage is called “{stage}”."
+        ).format(name=one_line(slip.name, 60), stage=one_line(slip.stage, 60))
+    yield (
+        r".*(?:pull access denied|failed to fetch anonymous token|manifests/\S+: (?:denied|unauthorized)).*"
+        r"|.*(?:repository does not exist|manifest unknown|/\S+:\S+: not found$).*",
+        hint,
+    )
+
+
+def _an_installation(said: Transcript, dockerfile: str) -> Causes:
+    yield (
+        r"Could not find a version that satisfies .*|No matching distribution found for .*",
+        _("requirements.txt names a package or version that does not exist, or not for this Python and base image:"
+          " check the spelling and version."),
+    )  # fmt: skip
+    yield r"Invalid requirement: .*", _("A line of requirements.txt reads NAME==VERSION.")
+    yield (
+        r"Could not open requirements file.*",
+        _("`COPY requirements.txt` has to come before the `RUN pip install` that reads it."),
+    )
+    yield (
+        r"Cannot install .* conflicting dependencies.*",
+        _("Those versions exclude each other, as “The conflict is caused by” tells: change one of them."),
+    )
+    if _is_of_another_machine(said.step):
+        yield (
+            r"^ERROR: Could not install packages due to an OSError: .*",
+            _("That is a folder of another machine: instead of “NAME @ file:///…”, as `pip freeze` writes it under"
+              " conda, requirements.txt has to say NAME==VERSION."),
+        )  # fmt: skip
+    compiler = r"'?\S*\b(?:gcc|g\+\+|cc)'?"
+    yield (
+        rf".*you need a C compiler.*|.*command {compiler} failed: No such file.*"
+        rf"|.*No such file or directory: {compiler}$|.*unable to execute {compiler}: No such file.*",
+        _("A package has to be compiled, and the image has no C compiler: take a version of it that has a wheel for"
+          " this Python, or install gcc before it."),
+    )  # fmt: skip
+    yield from _apt(said.command, dockerfile)
+
+
+def _is_of_another_machine(step: str) -> bool:
+    """Whether pip lacks a folder that it was told to install, and not as a file that the command itself names. What it
+    says of that goes two ways, and may come in any order."""
+    lacks = re.search(r"^ERROR: .* OSError: .*No such file or directory: '(/.+)'$", step, re.MULTILINE)
+    return bool(lacks and f"Processing {lacks[1]}" in step and "looks like a filename" not in step)
+
+
+def _apt(command: str, dockerfile: str) -> Causes:
+    yield (
+        r"Do you want to continue\? \[Y/n\] Abort.*",
+        _("Nobody can answer that during a build: RUN apt-get update && apt-get install -y …"),
+    )
+    missing, asks = r"E: Unable to locate package .*", r"\bapt(?:-get)?\s[^&;|]*\b"
+    if re.search(f"{asks}update", command):
+        yield missing, _("The base image's distribution has no package of that name: check the spelling.")
+    elif re.search(f"{asks}install", command) and not re.search(f"{asks}update", dockerfile):
+        yield (
+            missing,
+            _("The base image has no lists of packages: RUN apt-get update && apt-get install -y …"),
+        )
+
+
+def _a_command(said: Transcript, dockerfile: str) -> Causes:
+    yield (
+        r"unable to find user .*",
+        _("Create the user before USER names it: RUN useradd --create-home appuser."),
+    )
+    locked = r"exec: \"(?!/root/)\S+\": permission denied"
+    if re.search(r"\bcode: 126$", said.builder, re.MULTILINE):
+        locked += r"|^\S*sh: (?:line )?(?:\d+: )?(?!/root/)\S*/\S+: Permission denied"
+    yield (
+        locked,
+        _(
+            "That file may not be executed: RUN chmod 755 on it first, before USER, or copy it with COPY --chmod=755."
+        ),
+    )
+    if re.search(r"^\s*USER\s", dockerfile, re.MULTILINE | re.IGNORECASE):
+        yield (
+            r".*Permission denied.*",
+            _("What a RUN after USER does is done as that user: install before USER, or give it the folder."),
+        )
+    yield (
+        r"adduser: (?:command )?not found",
+        _(
+            "The base image does not have that command: on Debian's slim images, RUN useradd --create-home appuser."
+        ),
+    )
+    unknown = r"adduser: unrecognized option.*"
+    if re.search(r"^adduser \[--", said.step, re.MULTILINE):  # its usage, which may come first
+        unknown += r"|Option \S+ is ambiguous.*|Unknown option: .*"
+    yield (
+        unknown,
+        _("Debian's adduser and Alpine's differ: RUN useradd --create-home appuser on Debian's images, and"
+          " RUN adduser -D appuser on Alpine's."),
+    )  # fmt: skip
+    yield from _not_found()
+
+
+def _not_found() -> Causes:
+    yield (
+        r"\bsource: not found",
+        _("`source` is bash's, and RUN uses sh: write a dot instead, as in `. .venv/bin/activate`."),
+    )
+    yield (
+        r".*(?:\^M|\\r['’]|\r): (?:bad interpreter|No such file|(?:command )?not found).*",
+        _("That script was saved on Windows, with CRLF at the ends of its lines: save it with LF."),
+    )
+    yield (
+        r"(?<!\S)\S*/\S+: (?:not found|cannot execute: required file not found)|exec \S*/\S+: no such file .*",
+        _("That file is not in the image, or its first line names a program that is not: saved on Windows, with CRLF"
+          " at the ends of its lines, it has to be saved with LF."),
+    )  # fmt: skip
+    yield (
+        r"\S+: (?:command |executable file )?not found.*",
+        _("The base image does not have that command: install it, or do without."),
     )
