@@ -21,8 +21,7 @@ def submission_of(target: str, submission_id: str | None = None) -> Submission:
         raise Misuse(f"{one_line(target, 120)}: {getattr(error, 'strerror', None) or error}") from None
     if is_dir:
         if not any((path / name).is_file() for name in ("Dockerfile", "dockerfile")):  # docker takes either
-            message = _("{target}: there is no Dockerfile in this directory").format(target=target)
-            raise Misuse(f"{message}{_almost_a_dockerfile(path)}")
+            raise Misuse(_no_dockerfile(target, path))
         return Submission(submission_id or path.resolve().name, str(path.resolve()), "directory")
     if there:
         raise Misuse(_("{target}: neither a directory nor an image").format(target=target))
@@ -36,14 +35,16 @@ def submission_of(target: str, submission_id: str | None = None) -> Submission:
     return Submission(submission_id or target, target, "image")
 
 
-def _almost_a_dockerfile(directory: Path) -> str:
-    """What an editor, or another program's habit, made of the name."""
+def _no_dockerfile(target: str, directory: Path) -> str:
+    """With what an editor, or another program's habit, made of the name."""
     almost = {"dockerfile", "dockerfile.txt", "containerfile"}
     with suppress(OSError):
         for path in directory.iterdir():
             if path.name.lower() in almost and path.is_file():
-                return _("; {name} is not it: rename it to Dockerfile").format(name=path.name)
-    return ""
+                return _(
+                    "{target}: there is no Dockerfile in this directory, but {name}: rename it to Dockerfile"
+                ).format(target=target, name=path.name)
+    return _("{target}: there is no Dockerfile in this directory").format(target=target)
 
 
 def new_session() -> str:

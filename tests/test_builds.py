@@ -615,9 +615,9 @@ def test_a_dockerfile_without_a_stage_is_seen(dockerfile: str, none: bool) -> No
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Dockerfile.txt", "Dockerfile.txt is not it"),
-        ("Containerfile", "Containerfile is not it"),
-        ("DockerFile", "DockerFile is not it"),
+        ("Dockerfile.txt", "but Dockerfile.txt: rename it"),
+        ("Containerfile", "but Containerfile: rename it"),
+        ("DockerFile", "but DockerFile: rename it"),
         ("app.py", "no Dockerfile in this directory$"),
     ],
 )
