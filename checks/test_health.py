@@ -24,7 +24,7 @@ def test_healthcheck(app: Running, seen: Seen) -> None:
     )
 
 
-@pytest.mark.waits
+@pytest.mark.freezes
 def test_honest_healthcheck(app: Running, seen: Seen) -> None:
     """The health check fails when the application is frozen."""
     app.healthy()

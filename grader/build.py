@@ -36,9 +36,9 @@ MAX_OUTPUT = 1 << 20
 class BuildFailed(Exception):
     """The Dockerfile does not build; `output` is what the builder printed, its end at least."""
 
-    def __init__(self, output: str, dockerfile: str = "") -> None:
+    def __init__(self, output: str) -> None:
         super().__init__(one_line(output[-200:]))
-        self.output, self.dockerfile = output, dockerfile
+        self.output = output
 
 
 class Built(NamedTuple):
@@ -60,9 +60,9 @@ def build(
 
     Raises BuildFailed, or Trouble where a registry, the network or the engine failed.
     """
-    dockerfile = _dockerfile(directory)
+    dockerfile = dockerfile_of(directory)
     if has_no_stage(dockerfile):
-        raise BuildFailed("no build stage in current context", dockerfile)
+        raise BuildFailed("no build stage in current context")
     client = None if engine.info.name == "libpod" else _buildkit_client()  # Podman takes no BuildKit client
     nameless = engine.untagged()
     if not client and needs_buildkit(dockerfile):
@@ -74,7 +74,6 @@ def build(
         else:
             written = _with_classic(engine, nameless, directory, args, platform, seconds)
     except BuildFailed as failure:
-        failure.dockerfile = dockerfile
         if trouble := _trouble(failure.output, dockerfile, engine.info.version):
             raise trouble from failure
         if engine.info.name == "libpod":
@@ -117,7 +116,8 @@ def _needs_newer() -> Trouble:
     )
 
 
-def _dockerfile(directory: Path) -> str:
+def dockerfile_of(directory: Path) -> str:
+    """The text that is built, what is not UTF-8 replaced."""
     for name in ("Dockerfile", "dockerfile"):
         if (directory / name).is_file():
             return (directory / name).read_text("utf-8", "replace")
@@ -391,8 +391,10 @@ _LOST = re.compile(
     r"|\b5\d\d +(?:internal|bad|service|gateway|server error)",
     re.IGNORECASE,
 )
-# A failure that was overcome, and what uv got but could not write.
-_NOT_LOST = re.compile(r"^WARNING: Retrying|\(os error 13\)")
+# A failure that was overcome, a name that reads like one, what an index lacks, and what uv could not write.
+_NOT_LOST = re.compile(
+    r"^WARNING: Retrying|^\s*Downloading |\b404\s+(?:Not Found|Client Error)|\(os error 13\)"
+)
 # What pip says without naming the host: the last of its retries before it found nothing, a download that broke off.
 _LAST_RETRY = re.compile(r"^WARNING: Retrying \(Retry\(total=0,.*", re.MULTILINE)
 _LOST_BY_PIP = re.compile(

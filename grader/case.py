@@ -220,11 +220,11 @@ class Case:
         """The image that the directory's Dockerfile builds."""
         from . import build
 
-        engine = self.engine()
+        engine, directory = self.engine(), Path(self.submission.target)
         try:
             return build.build(
                 engine,
-                Path(self.submission.target),
+                directory,
                 self.options.build_args,
                 self.assignment.platform if self.foreign() else None,
                 self.assignment.timeouts.build,
@@ -236,7 +236,7 @@ class Case:
 
             if "exec format error" in failure.output and self.foreign():
                 raise no_emulation(self.assignment.platform) from None
-            message, hint = diagnose.why_build_failed(failure.output, failure.dockerfile)
+            message, hint = diagnose.why_build_failed(failure.output, build.dockerfile_of(directory))
             raise Fault(message, hint, check="build") from None
 
     @stage
@@ -431,7 +431,7 @@ class Case:
     def _cadence(self, facts: Facts) -> float:
         """Seconds between two runs of its health check: its own where a run that fails kills the application, which
         has until the first one to start."""
-        if not re.search(r"\b(?:p?kill|killall)\b", " ".join(facts.health_test or ())):
+        if not re.search(r"(?<!-)\b(?:p?kill|killall)\b(?!\s+-0\b)", " ".join(facts.health_test or ())):
             return self.options.cadence
         return max(
             self.options.cadence, min(facts.health_seconds("Interval", 30.0), self.assignment.timeouts.start)
@@ -463,7 +463,12 @@ def stored_login(host: str) -> tuple[str, str] | None:
     """The user's own `docker login` for a registry: only ever used when asked for with --credentials."""
     import docker.auth
 
-    found = docker.auth.load_config().resolve_authconfig(host) or {}
+    try:
+        found = docker.auth.load_config().resolve_authconfig(host) or {}
+    except docker.errors.DockerException as error:  # a program that keeps the logins
+        raise Trouble(
+            _("The login for {host} cannot be read: {said}").format(host=host, said=one_line(str(error)))
+        ) from error
     user, password = (
         found.get("username") or found.get("Username"),
         found.get("password") or found.get("Secret"),

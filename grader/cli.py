@@ -243,10 +243,7 @@ def _say_where_no_login_is(targets: Sequence[str]) -> None:
 
     for host in sorted({ref.host for ref in map(Reference.parse, filter(None, targets)) if ref.registry}):
         if not stored_login(host):
-            _say(
-                _("No login for {host} is stored for this user: docker login {host}").format(host=host),
-                PASSED,
-            )
+            _warn(_("No login for {host} is stored for this user: docker login {host}").format(host=host))
 
 
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:

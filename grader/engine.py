@@ -637,24 +637,32 @@ def forget(api: Any, name: str, image: str | None) -> None:
     try:
         done = api.remove_image(name)
     except docker.errors.APIError:
-        if image is None or name in _names(api, image):
+        if image is None or name in names(api, image):
             raise
         done = []
     if image is None or any("Deleted" in each for each in done or ()):
         return
-    if _names(api, image):
-        return
+    drop_nameless(api, image, name)
+
+
+def drop_nameless(api: Any, image: str, name: str) -> bool:
+    """Remove an image that no name leads to any more; whether it was there, and had none. Where it cannot be removed,
+    it is given `name`, so that whoever comes next finds it."""
     try:
+        if names(api, image):
+            return False
         api.remove_image(image)
     except docker.errors.NotFound:
-        return
+        return False
     except docker.errors.APIError as error:
         if "dependent child" in str(error.explanation):  # another image stands on it, and takes it along
-            return
-        api.tag(image, *name.rsplit(":", 1))  # so that whoever comes next finds it
+            return False
+        api.tag(image, *name.rsplit(":", 1))
         raise
+    return True
 
 
-def _names(api: Any, image: str) -> list[str]:
+def names(api: Any, image: str) -> list[str]:
+    """The tags and digests that lead to an image. May raise docker.errors.NotFound."""
     found = api.inspect_image(image)
     return [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]

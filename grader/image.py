@@ -241,6 +241,7 @@ def copies_code(step: Step, install: Step | None = None) -> bool | None:
         # A folder that is the working directory now is the application's; all else may be COPY --from.
         return True if hashed["what"] == "dir" and hashed["where"] in (".", "./") else None
     sources = [w.rstrip(",") for w in words[:-1] if "://" not in w]  # an address is no code of one's own
-    read = {w.rpartition("/")[2] for w in _READ.findall(install.instruction if install else "")}
+    installs = re.split(r"&&|;", install.instruction if install else "")
+    read = {w.rpartition("/")[2] for part in installs if "install" in part for w in _READ.findall(part)}
     names = (w.rpartition("/")[2] or w for w in sources)
     return any(not _MANIFESTS.fullmatch(name) and name not in read for name in names)

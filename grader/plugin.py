@@ -105,6 +105,7 @@ def seen(request: pytest.FixtureRequest) -> Seen:
 
 MARKERS = (
     "waits: waits for the engine, which goes on while the checks without this run",
+    "freezes: may end an application that is not made to stand still",
     "last: takes the running submission apart",
 )
 

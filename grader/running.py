@@ -66,13 +66,13 @@ class Running:
         state = self.app.state()
         if state.running:
             return state
+        if self._overfull:
+            raise Fault(*diagnose.why_ended(self._overfull, self.assignment.run.disk), check="starts")
         if self._frozen:  # a shell that hears of a stopped job may end, and a watchdog end it
             raise Trouble(
                 _("The container has ended since it was frozen for `honest-healthcheck`, which is our doing.")
             )
         log = self.app.logs()
-        if self._overfull:
-            raise Fault(*diagnose.why_ended(self._overfull, self.assignment.run.disk), check="starts")
         if "exec format error" in log and self._foreign():
             raise no_emulation(self.assignment.platform)
         raise Fault(
@@ -198,13 +198,17 @@ class Running:
                     "Run the grader on the engine's own machine, not beside it in a container or across a network."
                 ),
             )
-        log = "" if here else self.app.logs()
+        log = "" if listeners is None or here else self.app.logs()
         address = self.app.address if here and silence.kind == "closed" else None
         return Fault(
             *diagnose.why_no_answer(
-                silence, self.app.port, listeners, waited, command=self._commands(), only_v6=only_v6,
-                answered=self.answered is not None, tls=address is not None and probe.speaks_tls(address),
-                log=log, cause=diagnose.cause_in(log, self.facts),
+                silence, self.app.port, listeners, waited,
+                command="" if listeners is None else self._commands(),
+                only_v6=only_v6,
+                answered=self.answered is not None,
+                tls=address is not None and probe.speaks_tls(address),
+                log=log,
+                cause=diagnose.cause_in(log, self.facts),
             )
         )  # fmt: skip
 
@@ -258,7 +262,9 @@ class Running:
         retries = int((self.facts.config.get("Healthcheck") or {}).get("Retries") or 3)
         ready = self.answered or time.monotonic()
         patience = ready + max(self.grace, self.timeouts.settle)
-        give_up = time.monotonic() + self.timeouts.start + 2 * min(timeout, 60)
+        give_up = (
+            time.monotonic() + self.timeouts.start + 2 * min(timeout, 60) + (retries + 1) * self._cadence
+        )
         failed: dict[float, Probe] = {}
         before: int | None = None
         none = False

@@ -13,18 +13,20 @@ import docker
 
 from .ahead import LABEL
 from .container import engine_trouble
-from .engine import PULLS, REPOSITORY, Engine, forget, images_of
+from .engine import PULLS, REPOSITORY, Engine, drop_nameless, forget, images_of
 from .i18n import _
 from .model import Trouble
 
 
-def once(*sessions: str, pulls_over: bool = True) -> int:
+def once(*sessions: str, pulls_over: bool = True, seen: set[str] | None = None) -> int:
     """Remove every container, network and image of these sessions, or of a class run's gradings; how many there were.
-    The mark of a pull stays until none can be under way: who has been cut off from it may still get the image.
+    The mark of a pull stays until none can be under way: who has been cut off from it may still get the image. The
+    images found are put into `seen`: given again, they are removed by their id where they have lost their names since.
+    The engine may be at work on what somebody asked who has died, and then takes the last name alone (see `forget`).
 
     For what a session could not end itself: a crash, a deadline, Ctrl-C. Raises Trouble."""
     engine, of_a_class = Engine(""), tuple(f"{session}." for session in sessions)
-    api, found = engine.api, 0
+    api, found, seen = engine.api, 0, set() if seen is None else seen
 
     def theirs(session: str) -> bool:
         return session in sessions or session.startswith(of_a_class)
@@ -44,17 +46,22 @@ def once(*sessions: str, pulls_over: bool = True) -> int:
             for tag in image.get("RepoTags") or ():
                 if theirs(tag.partition(":")[2]):
                     found += 1
+                    seen.add(image["Id"])
                     with _gone():
                         forget(api, tag, image["Id"])
         for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
             if theirs(volume["Labels"][LABEL]):
                 with _gone():
+                    seen.add(api.inspect_image(volume["Labels"][PULLS])["Id"])
                     api.remove_image(volume["Labels"][PULLS])
                     found += 1
                 if pulls_over:
                     found += 1
                     with _gone():
                         api.remove_volume(volume["Name"])
+        for image_id in seen if sessions else ():
+            with _gone():
+                found += drop_nameless(api, image_id, f"{REPOSITORY}:{sessions[0]}")
     engine.client.close()
     return found
 
@@ -64,9 +71,9 @@ def thoroughly(*sessions: str) -> None:
 
     Raises Trouble.
     """
-    quiet = 0
+    quiet, seen = 0, set[str]()
     for _attempt in range(10):
-        quiet = 0 if once(*sessions, pulls_over=quiet == 2) else quiet + 1
+        quiet = 0 if once(*sessions, pulls_over=quiet == 2, seen=seen) else quiet + 1
         if quiet == 3:
             return
         time.sleep(0.3)

@@ -103,5 +103,7 @@ def misspelt_stage(output: str, dockerfile: str) -> Slip | None:
 
 
 def _said(lines: list[str]) -> str:
-    said = dict.fromkeys(_QUOTED.sub("", line) for line in lines if line.strip())  # most of it is said twice
+    said = dict.fromkeys(
+        _QUOTED.sub("", line[:10_000]) for line in lines if line.strip()
+    )  # most of it is said twice
     return "\n".join(said)

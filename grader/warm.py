@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -195,10 +196,13 @@ def swept(run: str) -> bool:
     from .model import Trouble
     from .sweep import once
 
-    try:
-        return not (once(run) and once(run))
-    except Trouble:
-        return False
+    seen = set[str]()
+    with contextlib.suppress(Trouble):
+        for _attempt in range(10):
+            if not once(run, seen=seen):
+                return True
+            time.sleep(0.05)
+    return False
 
 
 def _reap(*_signal: object) -> None:

@@ -367,5 +367,7 @@ class Volume:
 
     def mend(self) -> None:
         subprocess.run(["umount", self.path], check=True)
+        # Its device may take a moment to go, and would be used again with what it remembers of the broken one.
+        until(lambda: not subprocess.check_output(["losetup", "--associated", self._image]), 10)
         subprocess.run(["fsck.ext4", "-p", self._image], check=False, capture_output=True)
         self._mount()

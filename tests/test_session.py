@@ -18,7 +18,7 @@ import pytest
 
 from grader import ahead, assignment
 from grader.build import _buildkit_client
-from grader.engine import Engine, forget
+from grader.engine import REPOSITORY, Engine, forget
 from grader.model import Misuse, Trouble
 from grader.options import Options
 from grader.session import HelperEnded, grade, graded
@@ -540,6 +540,29 @@ def test_an_image_whose_last_names_two_take_at_once_is_not_lost(
     assert api.inspect_image(image)["RepoTags"] == []
     api.tag(image, "grader/build", "of-two")
     forget(api, "grader/build:of-two", image)
+
+
+def test_an_image_that_lost_its_last_name_while_it_was_swept_is_remembered(
+    base: str, engine: docker.DockerClient
+) -> None:
+    """The engine is still at work on what one who was killed had asked it for."""
+    api: Any = engine.api
+    user = api.create_container(base, ["sleep", "60"])["Id"]
+    image, seen = api.commit(user, REPOSITORY, "of-one-killed")["Id"], set[str]()
+    api.remove_container(user)
+    user = api.create_container(image, ["sleep", "60"])["Id"]
+    api.tag(image, "grader/build", "of-one-killed")
+    once("of-one-killed", seen=seen)
+    api.remove_image(
+        "grader/build:of-one-killed", force=True
+    )  # as the engine does, while a container uses it
+    assert api.inspect_image(image)["RepoTags"] == []
+    once("of-one-killed", seen=seen)
+    assert api.inspect_image(image)["RepoTags"] == [f"{REPOSITORY}:of-one-killed"]
+    api.remove_container(user)
+    assert once("of-one-killed", seen=seen) == 1
+    with pytest.raises(docker.errors.NotFound):
+        api.inspect_image(image)
 
 
 def test_what_is_left_where_all_of_a_check_was_killed_goes_with_the_next_one(

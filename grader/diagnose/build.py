@@ -70,8 +70,8 @@ def _an_image(output: str, dockerfile: str) -> Causes:
             "“{name}” is no stage of this Dockerfile, and no public image: the stage is called “{stage}”."
         ).format(name=one_line(slip.name, 60), stage=one_line(slip.stage, 60))
     yield (
-        r".*(?:pull access denied|failed to fetch anonymous token|manifests/\S+: (?:denied|unauthorized)).*"
-        r"|.*(?:repository does not exist|manifest unknown|/\S+:\S+: not found$).*",
+        r"^.*(?:pull access denied|failed to fetch anonymous token|manifests/\S+: (?:denied|unauthorized)).*"
+        r"|^.*(?:repository does not exist|manifest unknown|/[^\s/]+:[^\s/]+: not found$).*",
         hint,
     )
 
@@ -149,6 +149,10 @@ def _a_command(said: Transcript, dockerfile: str) -> Causes:
             _("What a RUN after USER does is done as that user: install before USER, or give it the folder."),
         )
     yield (
+        r"(?:mkdir|touch|cp|mv|rm|chown|chmod): .*Permission denied",
+        _("The base image's own user may not do that: USER root before it, and a user that is not after it."),
+    )
+    yield (
         r"adduser: (?:command )?not found",
         _(
             "The base image does not have that command: on Debian's slim images, RUN useradd --create-home appuser."
@@ -180,6 +184,6 @@ def _not_found() -> Causes:
           " at the ends of its lines, it has to be saved with LF."),
     )  # fmt: skip
     yield (
-        r"\S+: (?:command |executable file )?not found.*",
+        r"(?-i:\S+: (?:command |executable file )?not found.*)",  # an HTTP status is written with capitals
         _("The base image does not have that command: install it, or do without."),
     )

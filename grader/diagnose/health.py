@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from grader.container import Probe
-from grader.diagnose.finding import Finding, quoted
+from grader.diagnose.finding import (
+    Finding,
+    give_a_first_line,
+    make_executable,
+    no_interpreter,
+    not_in_the_image,
+    quoted,
+)
 from grader.i18n import _
 from grader.image import Facts
 from grader.text import one_line
@@ -81,7 +88,7 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
 
 
 # A list's first word, in quotes or before a comma. The shell's own [ has a space after it, and no comma.
-_LIST = re.compile(r"\[(?:['\"“”‘’]|\s*['\"“”‘’]?[\w./-]+['\"“”‘’]?\s*,)")
+_LIST = re.compile(r"\[(?:['\"“”‘’][^'\"“”‘’]*['\"“”‘’]\s*[,\]]|\s*['\"“”‘’]?[\w./-]+['\"“”‘’]?\s*,)")
 
 
 def _misread(test: Sequence[str]) -> str | None:
@@ -113,16 +120,9 @@ def _better(port: int) -> str:
     )
 
 
-def _no_interpreter(name: str) -> str:
-    return _(
-        "{0} or the interpreter that its #! line names is not in the image; Windows line ends (CRLF) have the same"
-        " effect."
-    ).format(one_line(name, 80))
-
-
 def _absent(name: str, port: int) -> str:
     if "/" in name:
-        return _no_interpreter(name)
+        return no_interpreter().format(one_line(name, 80))
     return _(
         "Slim images hold few commands (neither curl nor wget). Probe with what the image has: {better}"
     ).format(better=_better(port))
@@ -146,15 +146,12 @@ def _not_run(test: Sequence[str], probe: Probe, missing: str | None, port: int) 
     if missing:
         return _absent(missing, port)
     if re.search(r"(?i)(?:bad interpreter|\benv: \S+|failed to load \S+): no such file", output):
-        return _no_interpreter(_first(test))
+        return no_interpreter().format(one_line(_first(test), 80))
     denied = _DENIED.search(output)
     if denied and (not begun or spoken(test).startswith(denied["name"])):
-        return _(
-            "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable by the image's user."
-        )
+        return make_executable()
     if re.search(r"(?i)exec format error", output):
-        return _("Either it was built for another processor (build with --platform linux/amd64), or it is a script"
-                 " without a #! line.")  # fmt: skip
+        return give_a_first_line()
     return None
 
 
@@ -171,8 +168,10 @@ def _stopped(probe: Probe, port: int) -> str | None:
         return _("It needs {module}, which is not installed. Probe with what the image has: {better}").format(
             module=one_line(module[1], 40), better=_better(port)
         )
+    if re.search(r"can't open file .*\[Errno 13\]|sh: \d+: cannot open .*: Permission denied", probe.output):
+        return make_executable()
     if file := re.search(r"(?:can't open file|sh: \d+: cannot open) ['\"]?(\S+?)['\"]?:", probe.output):
-        return _("{0} is not in the image: check COPY, WORKDIR and CMD.").format(one_line(file[1], 80))
+        return not_in_the_image().format(one_line(file[1], 80))
     if error := _AT_AN_ERROR.search(probe.output):
         return _("Python stopped at an error: {0}").format(one_line(error[1], 80))
     return None
@@ -240,6 +239,8 @@ def _ended(test: Sequence[str], probe: Probe) -> tuple[str, int]:
 def _unanswered(test: Sequence[str], probe: Probe, port: int) -> str | None:
     """What its output tells of an application that it did not reach."""
     url, output, ended = _url(spoken(test)), probe.output, _ended(test, probe)
+    if _STATUS.search(output):
+        return None
     if url and re.search(r"(?i)resolve host|name resolution|name or service not known|bad address", output):
         return _(
             "There is no host {host} here. The health check runs in the container itself: ask 127.0.0.1."
@@ -258,6 +259,11 @@ def _unanswered(test: Sequence[str], probe: Probe, port: int) -> str | None:
 
 
 def _silent(url: _Url | None, port: int) -> str:
+    if url and url.port == port and url.host == "localhost":
+        return _(
+            "Nothing answers at localhost:{port}: the application must run. Where it does, ask 127.0.0.1 instead:"
+            " localhost may stand for ::1, and busybox's wget tries no other."
+        ).format(port=port)
     if url and url.port == port and url.host in ("localhost", "127.0.0.1", "0.0.0.0"):  # noqa: S104
         return _(
             "Nothing answers at {host}:{port}: the application must run, and listen on 0.0.0.0:{port}."
@@ -324,6 +330,8 @@ def must_ask(facts: Facts, port: int) -> bool:
     ):
         return False
     words = list(test[1:])
+    if sum(map(len, words)) > 10_000:
+        return False
     if test[:1] == ["CMD-SHELL"]:
         text = re.sub(r"\s*\|\|\s*exit 1\s*$", "", spoken(test))
         text = re.sub(r"\s(?:\d?>\s*/dev/null|2>&1)(?=\s|$)", "", text)

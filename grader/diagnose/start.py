@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import groupby
 
-from grader.diagnose.finding import Finding, last_words, megabytes, quoted
+from grader.diagnose.finding import (
+    Finding,
+    give_a_first_line,
+    last_words,
+    make_executable,
+    megabytes,
+    no_interpreter,
+    not_in_the_image,
+    quoted,
+)
 from grader.diagnose.root import closed_to_its_user, environment_of_root
 from grader.i18n import _
 from grader.image import Facts
@@ -55,8 +65,8 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     program = argv[0]
     # Bare, or as Go quotes it: what cannot be printed is spelled out.
     name = "".join(
-        re.escape(c) if c.isprintable() and c not in '"\\' else rf"(?:{re.escape(c)}|{_SPELLED})"
-        for c in program
+        re.escape(part) if plain else rf"(?:{re.escape(part)}|{_SPELLED})"
+        for plain, part in ((plain, "".join(them)) for plain, them in groupby(program, _is_plain))
     )
     found = re.search(
         rf'(?:exec:?|failed to load|(?P<path>error finding executable)) "?{name}"?(?(path) in PATH .*?): (.*)',
@@ -66,6 +76,10 @@ def why_not_started(said: str, facts: Facts) -> Finding | None:
     if not found:
         return None
     return _why_not_executed("executable file not found" if found["path"] else found[2], program, facts)
+
+
+def _is_plain(character: str) -> bool:
+    return character.isprintable() and character not in '"\\'
 
 
 def _argv(facts: Facts) -> list[str]:
@@ -90,9 +104,7 @@ def _why_not_executed(reason: str, program: str, facts: Facts) -> Finding | None
                  " Windows line ends) in the image."),
         )  # fmt: skip
     if "permission denied" in reason or "is a directory" in reason:
-        hint = _(
-            "Make the file executable (RUN chmod +x …, or COPY --chmod=755) and readable by the image's user."
-        )
+        hint = make_executable()
         if program.startswith("/root/"):
             hint = closed_to_its_user(facts) or _below_root().format(one_line(program, 80))
         return (
@@ -139,9 +151,8 @@ def _wrong_format(command: str) -> Finding:
         _("The command {command} is not a program this machine can run: exec format error.").format(
             command=quoted(command)
         ),
-        _("Either it was built for another processor (build with --platform linux/amd64), or it is a script"
-          " without a #! line."),
-    )  # fmt: skip
+        give_a_first_line(),
+    )
 
 
 def why_it_died(exit_code: int, oom: bool, log: str, seconds: float, facts: Facts | None = None) -> Finding:
@@ -218,18 +229,16 @@ def _known_cause_in(log: str) -> str | None:
          _("The image's user may not read {0}, or not enter its directory: COPY --chown it to that user, or RUN"
            " chmod -R a+rX on it before USER.")),
         (r"can't open file ['\"]?(\S+?)['\"]?: \[Errno 2\]",
-         _("{0} is not in the image: check COPY, WORKDIR and CMD.")),
-        (r"/flask/\S+\.py\".*\n\s+from werkzeug\.urls import url_quote\b",
+         not_in_the_image()),
+        (r"/flask/[^\s\"]+\.py\".*\n\s+from werkzeug\.urls import url_quote\b",
          _("This version of Flask does not work with Werkzeug 3: require a newer Flask in requirements.txt, or"
            " Werkzeug<3.")),
         (r"(?:SyntaxError|IndentationError|NameError|ImportError): (.*)", _("Python stopped at an error: {0}")),
         (r"PermissionError: .*?(['\"]\S+['\"]|$)",
          _("The image's user cannot access {0}: in the Dockerfile, chown it to that user, before USER.")),
-        (r"exec format error", _wrong_format("")[1] or ""),
-        (r"exec (\S+): no such file or directory",
-         _("{0} or the interpreter that its #! line names is not in the image; Windows line ends (CRLF) have the same"
-           " effect.")),
-        (r"(\S+): (?:command )?not found", _("{0} is not installed in the image.")),
+        (r"exec format error", give_a_first_line()),
+        (r"exec (\S+): no such file or directory", no_interpreter()),
+        (r"(?:^|\bsh: |\d: )(?:exec: )?(\S+): (?:command )?not found\s*$", _("{0} is not installed in the image.")),
         (r'"no new privileges" flag is set',
          _("It is graded without new privileges, so sudo gives none: let USER start the application, or start as root"
            " and step down with gosu or setpriv.")),
