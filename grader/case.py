@@ -431,7 +431,7 @@ class Case:
     def _cadence(self, facts: Facts) -> float:
         """Seconds between two runs of its health check: its own where a run that fails kills the application, which
         has until the first one to start."""
-        if not re.search(r"(?<!-)\b(?:p?kill|killall)\b(?!\s+-0\b)", " ".join(facts.health_test or ())):
+        if not facts.health_kills:
             return self.options.cadence
         return max(
             self.options.cadence, min(facts.health_seconds("Interval", 30.0), self.assignment.timeouts.start)

@@ -46,6 +46,11 @@ class Facts(NamedTuple):
         test = (self.config.get("Healthcheck") or {}).get("Test")
         return [str(part) for part in test] if test else None
 
+    @property
+    def health_kills(self) -> bool:
+        """Whether a run of the HEALTHCHECK that fails kills the application, as far as its own words tell."""
+        return bool(re.search(r"(?<!-)\b(?:p?kill|killall)\b(?!\s+-0\b)", " ".join(self.health_test or ())))
+
     def health_seconds(self, key: str, default: float) -> float:
         """A duration of the HEALTHCHECK (`Timeout`, `StartPeriod`, …), stored in nanoseconds."""
         value = (self.config.get("Healthcheck") or {}).get(key)

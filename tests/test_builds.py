@@ -273,6 +273,15 @@ THEIRS = {
     ),
     "pip, no such package after a hiccup": (PIP, f"{retries(RESET, 2)}\n{NOTHING_FOUND}"),
     "pip, no such package": (PIP, NOTHING_FOUND),
+    "uv, no such file, of a name that reads like a failure": (
+        "uv sync",
+        "error: Failed to fetch: `https://files.pythonhosted.org/a/async_timeout-9.0-py3-none-any.whl`\n"
+        "  Caused by: HTTP status client error (404 Not Found) for url (https://files.pythonhosted.org/a)",
+    ),
+    "poetry, no such version, of a name that reads like a failure": (
+        "poetry install",
+        "404 Client Error: Not Found for url: https://pypi.org/pypi/async-timeout/99/json",
+    ),
     "pip, a package index of one's own": (
         f"pip install --index-url {MINE} flask",
         f"Looking in indexes: {MINE}\n{retries(UNRESOLVED)}\n{NOTHING_FOUND}",
@@ -437,7 +446,9 @@ def test_a_base_image_that_is_private_or_does_not_exist_is_the_students(output: 
     assert "is private" in (diagnose.why_build_failed(output)[1] or "")
 
 
-@pytest.mark.parametrize("said", ["pypi.org ", "timed out ", "x/", "a.", " ", "satisfies the requirement "])
+@pytest.mark.parametrize(
+    "said", ["pypi.org ", "timed out ", "x/", "/:", "a.", " ", "satisfies the requirement "]
+)
 def test_a_line_without_end_is_looked_through_in_no_time(said: str) -> None:
     output = buildkit(f"E: x\n{said * (MIB // len(said))}", "flood")
     began = time.monotonic()
@@ -697,6 +708,16 @@ NO_SUCH_FILE = (
         ("sh x.sh", "x.sh: 1: true\r: not found", "with LF"),
         ("bash x.sh", "x.sh: line 1: $'true\\r': command not found", "with LF"),
         ("adduser x", "/bin/sh: adduser: not found", "useradd"),
+        (
+            "poetry install",
+            "404 Client Error: Not Found for url: https://pypi.org/pypi/x/json",
+            "docker build .",
+        ),
+        (
+            "mkdir /data",
+            "mkdir: cannot create directory ‘/data’: Permission denied",
+            "The base image's own user",
+        ),
         ("groupad x", "/bin/sh: 1: groupad: not found", "install it, or do without"),
         ("bash -c x", "/bin/sh: 1: bash: not found", "install it, or do without"),
         ("ls /nope", "ls: cannot access '/nope': No such file or directory", "docker build ."),

@@ -119,6 +119,13 @@ def test_messages_come_in_french_where_the_environment_asks_for_it(lab: Path) ->
     assert "No grade" in grader("check", str(lab), "--lang", "en", LC_ALL="fr_FR.UTF-8").stdout
 
 
+def test_logins_that_cannot_be_read_are_our_trouble(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"credsStore": "of-nobody"}')
+    done = grader("check", "localhost:1/alice/x:v1", "--credentials", DOCKER_CONFIG=str(tmp_path))
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert "The login for localhost:1 cannot be read" in done.stderr
+
+
 def test_credentials_say_so_where_no_login_is_stored(tmp_path: Path) -> None:
     login = base64.b64encode(b"me:secret").decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"localhost:1": {"auth": login}}}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from grader import diagnose
@@ -183,10 +185,30 @@ NO_PORT = "ValueError: invalid literal\nhttp.client.InvalidURL: nonnumeric port:
         (["CMD-SHELL", "jq || curl -f localhost:5000/h"], 22, "sh: 1: jq: not found\nreturned error: 404", "no route"),
         (["CMD-SHELL", "curl localhost:5000/health | grep ok"], 1, "100   404  100   404    0", "Run it yourself"),
         (["CMD", "curl", "http://[::1:5000/"], 3, CURL_3, "Run it yourself"),
+        (["CMD", "python", "h.py"], 2, "python: can't open file '/h.py': [Errno 13] Permission", "readable by"),
+        (["CMD", "wget", "-qO-", "http://localhost:5000/"], 1, "can't connect: Connection refused", "ask 127.0.0.1"),
+        (["CMD-SHELL", '["$(curl -s localhost:5000)" = "ok" ]'], 127, "/bin/sh: 1: [ok: not found", "Run it yourself"),
     ],
 )  # fmt: skip
 def test_why_a_health_check_fails_is_named(test: list[str], code: int, output: str, said: str) -> None:
     assert said in (diagnose.why_unhealthy(test, Probe(1, 2, code, output), 5000, 3)[1] or "")
+
+
+@pytest.mark.parametrize(
+    ("words", "kills"),
+    [
+        ("curl -f localhost:5000 || kill 1", True),
+        ("curl -f localhost:5000 || /bin/kill -s TERM 1", True),
+        ("curl -f localhost:5000 || pkill gunicorn", True),
+        ("curl -f localhost:5000 || bash -c 'kill -s 15 -1 && (sleep 10; kill -s 9 -1)'", True),
+        ("kill -0 1 && curl -f localhost:5000", False),
+        ("timeout --kill-after=1 3 curl -f localhost:5000", False),
+        ("curl -f localhost:5000/skills || exit 1", False),
+    ],
+)
+def test_whether_a_health_check_kills_is_read_in_its_words(words: str, kills: bool) -> None:
+    image = Facts(None, None, None, "", {"Healthcheck": {"Test": ["CMD-SHELL", words]}})
+    assert image.health_kills is kills
 
 
 def test_a_script_with_windows_line_ends_is_not_said_to_be_missing() -> None:
@@ -425,6 +447,19 @@ NO_URL_QUOTE = (
 )
 
 
+def test_what_a_program_says_of_a_request_is_no_missing_command() -> None:
+    for log in ("[info] GET /favicon.ico: not found", "warn: cache: not found, rebuilding"):
+        assert diagnose.cause_in(log) is None
+    for log in ("start.sh: line 2: exec: gunicorn: not found", "/bin/sh: 1: gunicorn: not found"):
+        assert diagnose.cause_in(log) == "gunicorn is not installed in the image."
+
+
+def test_a_command_of_control_characters_is_looked_through_in_no_time() -> None:
+    began = time.monotonic()
+    diagnose.why_not_started('exec: "' + "\\x01" * 200 + "x", started(["\x01" * 200]))
+    assert time.monotonic() - began < 1
+
+
 @pytest.mark.parametrize(
     ("log", "words"),
     [
@@ -626,7 +661,7 @@ def test_what_a_copy_brings(line: str, copies: bool | None) -> None:
     assert copies_code(Step(line, True)) is copies
 
 
-PIP = "RUN pip install --no-cache-dir -r deps.txt --constraint=/app/pins/all.txt ."
+PIP = "RUN cp -r src /srv && pip install --no-cache-dir -r deps.txt --constraint=/app/pins/all.txt ."
 
 
 @pytest.mark.parametrize(
@@ -639,6 +674,7 @@ PIP = "RUN pip install --no-cache-dir -r deps.txt --constraint=/app/pins/all.txt
         ("COPY other.txt .", True),
         ("ADD https://astral.sh/uv/install.sh /install.sh", False),
         ("ADD https://astral.sh/uv/install.sh app.py /x/", True),
+        ("COPY src .", True),
     ],
 )
 def test_what_the_installation_reads_and_what_the_web_has_is_no_code(line: str, copies: bool) -> None:

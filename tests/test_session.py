@@ -551,6 +551,7 @@ def test_an_image_that_lost_its_last_name_while_it_was_swept_is_remembered(
     image, seen = api.commit(user, REPOSITORY, "of-one-killed")["Id"], set[str]()
     api.remove_container(user)
     user = api.create_container(image, ["sleep", "60"])["Id"]
+    api.start(user)
     api.tag(image, "grader/build", "of-one-killed")
     once("of-one-killed", seen=seen)
     api.remove_image(
@@ -559,7 +560,7 @@ def test_an_image_that_lost_its_last_name_while_it_was_swept_is_remembered(
     assert api.inspect_image(image)["RepoTags"] == []
     once("of-one-killed", seen=seen)
     assert api.inspect_image(image)["RepoTags"] == [f"{REPOSITORY}:of-one-killed"]
-    api.remove_container(user)
+    api.remove_container(user, force=True)
     assert once("of-one-killed", seen=seen) == 1
     with pytest.raises(docker.errors.NotFound):
         api.inspect_image(image)
