@@ -183,7 +183,7 @@ def test_an_answer_has_ten_seconds_to_its_last_byte(monkeypatch: pytest.MonkeyPa
     with server(drips(first)) as address:
         monkeypatch.setattr(asked.app, "address", address, raising=False)
         began = time.monotonic()
-        with pytest.raises(Fault, match="(no whole answer came|not to the end) within"):
+        with pytest.raises(Fault, match=r"(no whole answer came|not to the end) within"):
             asked.ask(Route())
         assert time.monotonic() - began < 2
 
