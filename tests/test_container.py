@@ -174,6 +174,19 @@ def test_an_image_without_a_health_check_fails() -> None:
         running(None).healthy()
 
 
+def test_an_end_after_it_was_frozen_is_our_doing_but_not_that_of_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = running(None)
+    monkeypatch.setattr(ended.app, "state", lambda: State(False, 3, False, None, ()))
+    monkeypatch.setattr(ended, "_frozen", 1.0)
+    with pytest.raises(Trouble, match="frozen for `honest-healthcheck`"):
+        ended.alive()
+    monkeypatch.setattr(ended, "_overfull", 2_000_000_000)
+    with pytest.raises(Fault, match=r"written 2000\.0 MB"):
+        ended.alive()
+
+
 @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_an_answer_has_ten_seconds_to_its_last_byte(monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
     """A twentieth of them, here."""
