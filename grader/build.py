@@ -278,6 +278,23 @@ def _with_classic(
     seconds: float,
 ) -> Sequence[str]:
     """The engine's classic builder: no `RUN --mount`, no heredocs. The instructions of the last stage."""
+    try:
+        return _with_classic_once(engine, nameless, directory, args, platform, seconds)
+    except BuildFailed as failure:
+        # What Podman says, once in some hundred builds, of its own runtime, and not of the command that this runs.
+        if engine.info.name != "libpod" or "while running runtime: signal: killed" not in failure.output:
+            raise
+        return _with_classic_once(engine, nameless, directory, args, platform, seconds)
+
+
+def _with_classic_once(
+    engine: Engine,
+    nameless: Set[str],
+    directory: Path,
+    args: Mapping[str, str],
+    platform: str | None,
+    seconds: float,
+) -> Sequence[str]:
     heard = _Heard()
     try:
         building = begun(lambda: _with_testcontainers(engine.tag, directory, args, platform, heard))

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
@@ -856,6 +858,30 @@ def test_the_last_stage_is_read_from_what_the_classic_builder_printed(
     output: str, instructions: list[str]
 ) -> None:
     assert transcript.last_stage(output) == instructions
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "times"),
+    [
+        ("libpod", 'building at STEP "RUN x": while running runtime: signal: killed', 2),
+        ("libpod", 'building at STEP "RUN x": while running runtime: exit status 1', 1),
+        ("docker", "while running runtime: signal: killed", 1),
+    ],
+)
+def test_a_build_whose_runtime_podman_has_lost_is_begun_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, said: str, times: int
+) -> None:
+    begun: list[str] = []
+
+    def fails(*_arguments: object) -> None:
+        begun.append(said)
+        raise BuildFailed(said)
+
+    its: Any = SimpleNamespace(info=SimpleNamespace(name=name), tag="x", remove_nameless=lambda *_: None)
+    monkeypatch.setattr(builds, "_with_testcontainers", fails)
+    with pytest.raises(BuildFailed):
+        builds._with_classic(its, set(), tmp_path, {}, None, 60)
+    assert len(begun) == times
 
 
 def test_what_podman_has_made_of_the_steps_is_known() -> None:
