@@ -207,7 +207,7 @@ def check(warm: Warm | None, target: str, assignment_file: Path, reports: Any, l
     i18n.use(lang)
     submission, session = submission_of(target), new_session()
     options = Options(local, credentials, keep, _pairs(build_args), lang, runtime)
-    if credentials and submission.kind == "image":
+    if credentials and not local and submission.kind == "image":
         _say_where_no_login_is([target])
     looked = look(submission, options)  # the engine does, while the assignment is read
     asked = assignment.load(assignment_file)

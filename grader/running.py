@@ -203,7 +203,7 @@ class Running:
         return Fault(
             *diagnose.why_no_answer(
                 silence, self.app.port, listeners, waited,
-                command="" if listeners is None else self._commands(),
+                command=self.facts.command if listeners is None else self._commands(),
                 only_v6=only_v6,
                 answered=self.answered is not None,
                 tls=address is not None and probe.speaks_tls(address),

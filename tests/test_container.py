@@ -19,6 +19,7 @@ from grader.container import App, Process, State, _processes, left_out
 from grader.engine import Engine
 from grader.image import Facts
 from grader.model import Fault, Trouble
+from grader.probe import NoAnswer
 from grader.running import Running
 from grader.submission import new_session
 from grader.sweep import thoroughly
@@ -185,6 +186,17 @@ def test_an_end_after_it_was_frozen_is_our_doing_but_not_that_of_a_full_disk(
     monkeypatch.setattr(ended, "_overfull", 2_000_000_000)
     with pytest.raises(Fault, match=r"written 2000\.0 MB"):
         ended.alive()
+
+
+def test_where_nobody_can_tell_who_listens_the_images_own_server_is_told_how_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silent = running(None, Cmd=["gunicorn", "app:app"])
+    silent.silence = NoAnswer("closed")
+    monkeypatch.setattr(silent.app, "listeners", lambda: None, raising=False)
+    with pytest.raises(Fault) as caught:
+        silent.ask(Route())
+    assert "gunicorn --bind 0.0.0.0:5000" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
