@@ -276,34 +276,24 @@ def _with_classic(
     args: Mapping[str, str],
     platform: str | None,
     seconds: float,
+    again: bool = True,
 ) -> Sequence[str]:
     """The engine's classic builder: no `RUN --mount`, no heredocs. The instructions of the last stage."""
-    try:
-        return _with_classic_once(engine, nameless, directory, args, platform, seconds)
-    except BuildFailed as failure:
-        # What Podman says, once in some hundred builds, of its own runtime, and not of the command that this runs.
-        if engine.info.name != "libpod" or "while running runtime: signal: killed" not in failure.output:
-            raise
-        return _with_classic_once(engine, nameless, directory, args, platform, seconds)
-
-
-def _with_classic_once(
-    engine: Engine,
-    nameless: Set[str],
-    directory: Path,
-    args: Mapping[str, str],
-    platform: str | None,
-    seconds: float,
-) -> Sequence[str]:
     heard = _Heard()
     try:
         building = begun(lambda: _with_testcontainers(engine.tag, directory, args, platform, heard))
         _in_bounds(building, seconds)  # given up, it ends with its connection, and that with this process
+        return transcript.last_stage(heard.own)
+    except BuildFailed as failure:
+        # What Podman says, if rarely, of its own runtime, and not of the command that this runs.
+        lost = engine.info.name == "libpod" and "while running runtime: signal: killed" in failure.output
+        if not (again and lost):
+            raise
     finally:
         # Steps and stages stay as images. The engine itself takes some away with the image that is made of them, with
         # the containerd image store not even those.
         engine.remove_nameless(_steps_made(heard.own), nameless)
-    return transcript.last_stage(heard.own)
+    return _with_classic(engine, nameless, directory, args, platform, seconds, again=False)
 
 
 class _Heard:
