@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 LABEL = "io.grader.session"
-PREFIX = "grader-"  # and the session: the name of its network
+PREFIX = "grader-"  # and the session: the name of its network, and of its volume
 SOCKET = "/var/run/docker.sock"
 PATIENCE_S = 10
 SUBNETS = range(int(ipaddress.IPv4Address("198.18.128.0")), int(ipaddress.IPv4Address("198.19.128.0")), 256)

@@ -25,7 +25,7 @@ from docker.context import ContextAPI
 from docker.types import LogConfig
 
 from . import assignment, model
-from .ahead import LABEL
+from .ahead import LABEL, PREFIX
 from .container import App, engine_trouble, left_out
 from .i18n import _
 from .model import Trouble
@@ -196,9 +196,9 @@ class Engine:
         session's name, nothing else tells whoever cleans up that it was not there before."""
         if self._marked:
             return
+        self._marked = reference  # whatever becomes of the request
         with engine_trouble(_("making a volume")):
-            self.api.create_volume(f"grader-{self.session}", labels={LABEL: self.session, PULLS: reference})
-        self._marked = reference
+            self.api.create_volume(f"{PREFIX}{self.session}", labels={LABEL: self.session, PULLS: reference})
 
     def _unmark(self, gone: bool = False) -> None:
         """The image bears the session's name; or it is to be `gone`."""
@@ -207,7 +207,8 @@ class Engine:
                 if gone:
                     with contextlib.suppress(docker.errors.NotFound):
                         self.api.remove_image(self._marked)
-                self.api.remove_volume(f"grader-{self.session}")
+                with contextlib.suppress(docker.errors.NotFound):
+                    self.api.remove_volume(f"{PREFIX}{self.session}")
             self._marked = None
 
     _marked: str | None = None

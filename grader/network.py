@@ -103,9 +103,9 @@ class Network:
             self._may_be_there = False
 
     def end(self, container: str | None) -> None:
-        """Have it gone from the engine. Docker takes it off its list first, and then takes a tenth of a second to take
-        it down, or does so at its next start (moby libnetwork/network.go, delete, and store.go, networkCleanup): nobody
-        waits for that. Raises what docker-py does."""
+        """Have it gone from the engine. Docker takes it off its list first, writes that down, and then takes a tenth of
+        a second to take it down, or does so at its next start (moby libnetwork/network.go, delete, and store.go,
+        networkCleanup): nobody waits for that. Raises what docker-py does."""
         if self._made_ahead():  # and nobody came to need it
             self._may_be_there = True
         if self._may_be_there and not self._released:

@@ -11,7 +11,7 @@ from typing import Any
 
 import docker
 
-from .ahead import LABEL
+from .ahead import LABEL, PREFIX
 from .container import engine_trouble
 from .engine import PULLS, REPOSITORY, Engine, drop_nameless, forget, images_of
 from .i18n import _
@@ -49,12 +49,15 @@ def once(*sessions: str, pulls_over: bool = True, seen: set[str] | None = None) 
                     seen.add(image["Id"])
                     with _gone():
                         forget(api, tag, image["Id"])
-        for volume in api.volumes(filters={"label": PULLS})["Volumes"] or ():
-            if theirs(volume["Labels"][LABEL]):
-                with _gone():
-                    seen.add(api.inspect_image(volume["Labels"][PULLS])["Id"])
-                    api.remove_image(volume["Labels"][PULLS])
-                    found += 1
+        for volume in api.volumes(filters={"name": PREFIX})["Volumes"] or ():
+            # By its name: an engine that is killed while it makes one has not written its labels down, and nothing
+            # has been pulled then (moby volume/service/store.go, create).
+            if theirs(volume["Name"].removeprefix(PREFIX)):
+                if pulled := (volume["Labels"] or {}).get(PULLS):
+                    with _gone():
+                        seen.add(api.inspect_image(pulled)["Id"])
+                        api.remove_image(pulled)
+                        found += 1
                 if pulls_over:
                     found += 1
                     with _gone():

@@ -348,10 +348,36 @@ def test_a_network_that_was_being_taken_down_is_gone_when_the_engine_is_there_ag
             network = its.api.inspect_network(its.network("isolated"))["Id"]
             assert has_bridge(network)
             its.close()
+            until_written_down(other, network)
             other.stop(signal.SIGKILL)
             other.start()
             assert not other.holds()["networks"]
             assert not has_bridge(network)
+
+
+def until_written_down(engine: Another, network: str) -> None:
+    """Until an engine has it in its file that a network is to go. It stops listing it before it writes that (moby
+    libnetwork/network.go, delete; datastore/cache.go, list), and with a kill between the two it has it again."""
+    file = engine.data / "network/files/local-kv.db"
+    until = time.monotonic() + 10
+    while f'"id":"{network}","inDelete":true'.encode() not in file.read_bytes() and has_bridge(network):
+        assert time.monotonic() < until
+    heads = file.read_bytes()[:8192]  # written after what they lead to, in turn (bbolt, tx.go)
+    while file.read_bytes()[:8192] == heads and has_bridge(network):
+        assert time.monotonic() < until
+
+
+def test_a_volume_whose_labels_an_engine_did_not_come_to_write_down_is_swept(
+    engine: docker.DockerClient,
+) -> None:
+    """One that was killed: it makes the folder first (moby volume/service/store.go, create)."""
+    session = new_session()
+    for name in (session, f"{session}.17", f"{session}0"):
+        engine.api.create_volume(f"grader-{name}")
+    try:
+        assert once(session) == 2
+    finally:
+        engine.api.remove_volume(f"grader-{session}0")
 
 
 def test_a_network_that_cannot_be_taken_away_is_told(base: str, engine: docker.DockerClient) -> None:
