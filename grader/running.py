@@ -200,17 +200,16 @@ class Running:
             )
         log = "" if listeners is None or here else self.app.logs()
         address = self.app.address if here and silence.kind == "closed" else None
-        return Fault(
-            *diagnose.why_no_answer(
-                silence, self.app.port, listeners, waited,
-                command=self.facts.command if listeners is None else self._commands(),
-                only_v6=only_v6,
-                answered=self.answered is not None,
-                tls=address is not None and probe.speaks_tls(address),
-                log=log,
-                cause=diagnose.cause_in(log, self.facts),
-            )
+        seen = diagnose.Silent(
+            silence, self.app.port, listeners, waited,
+            command=self.facts.command if listeners is None else self._commands(),
+            only_v6=only_v6,
+            answered=self.answered is not None,
+            tls=address is not None and probe.speaks_tls(address),
+            log=log,
+            cause=diagnose.cause_in(log, self.facts),
         )  # fmt: skip
+        return Fault(*diagnose.why_no_answer(seen))
 
     def _commands(self) -> str:
         """What the image starts, and what runs: an entrypoint may start anything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -222,17 +223,21 @@ def test_a_script_with_windows_line_ends_is_not_said_to_be_missing() -> None:
 # --- silence ---
 
 
+def why_no_answer(*seen: Any, **more: Any) -> diagnose.finding.Finding:
+    return diagnose.why_no_answer(diagnose.Silent(*seen, **more))
+
+
 def listener(address: str, port: int) -> list[Listener]:
     return [Listener(address, port)]
 
 
 def test_who_listens_where_is_told() -> None:
     closed = NoAnswer("closed")
-    loopback = diagnose.why_no_answer(closed, 5000, listener("127.0.0.1", 5000), 1)
+    loopback = why_no_answer(closed, 5000, listener("127.0.0.1", 5000), 1)
     assert "host='0.0.0.0'" in (loopback[1] or "")
-    assert "8080" in diagnose.why_no_answer(closed, 5000, listener("0.0.0.0", 8080), 1)[0]
-    assert "nothing in it listens" in diagnose.why_no_answer(closed, 5000, [], 30)[0]
-    assert "Nothing answers" in diagnose.why_no_answer(closed, 5000, None, 30)[0]
+    assert "8080" in why_no_answer(closed, 5000, listener("0.0.0.0", 8080), 1)[0]
+    assert "nothing in it listens" in why_no_answer(closed, 5000, [], 30)[0]
+    assert "Nothing answers" in why_no_answer(closed, 5000, None, 30)[0]
 
 
 @pytest.mark.parametrize(
@@ -247,26 +252,26 @@ def test_who_listens_where_is_told() -> None:
 def test_the_server_that_the_image_starts_is_told_how_to_listen(command: str, how: str) -> None:
     closed = NoAnswer("closed")
     for where in (listener("127.0.0.1", 5000), listener("0.0.0.0", 8000), None):
-        assert how in (diagnose.why_no_answer(closed, 5000, where, 1, command=command)[1] or "")
+        assert how in (why_no_answer(closed, 5000, where, 1, command=command)[1] or "")
 
 
 def test_listening_for_ipv6_alone_and_having_stopped_are_told_apart_from_hanging_up() -> None:
     closed, v6 = NoAnswer("closed"), listener("::", 5000)
-    assert "closed without an answer" in diagnose.why_no_answer(closed, 5000, v6, 1)[0]
-    assert "IPv6 alone" in diagnose.why_no_answer(closed, 5000, v6, 1, only_v6=True)[0]
-    assert "any more" in diagnose.why_no_answer(closed, 5000, [], 1, answered=True)[0]
-    assert "Nothing answers" in diagnose.why_no_answer(closed, 5000, None, 1, answered=True)[0]
+    assert "closed without an answer" in why_no_answer(closed, 5000, v6, 1)[0]
+    assert "IPv6 alone" in why_no_answer(closed, 5000, v6, 1, only_v6=True)[0]
+    assert "any more" in why_no_answer(closed, 5000, [], 1, answered=True)[0]
+    assert "Nothing answers" in why_no_answer(closed, 5000, None, 1, answered=True)[0]
 
 
 def test_https_and_a_body_without_an_end_are_named() -> None:
     here = listener("0.0.0.0", 5000)
-    assert "not HTTP: TLS" in diagnose.why_no_answer(NoAnswer("closed"), 5000, here, 1, tls=True)[0]
+    assert "not HTTP: TLS" in why_no_answer(NoAnswer("closed"), 5000, here, 1, tls=True)[0]
     cut = NoAnswer("timeout", "18 bytes of the body", begun=True)
-    assert "18 bytes of the body came" in diagnose.why_no_answer(cut, 5000, None, 10)[0]
+    assert "18 bytes of the body came" in why_no_answer(cut, 5000, None, 10)[0]
 
 
 def test_the_engines_own_name_server_is_not_the_application() -> None:
-    seen = diagnose.why_no_answer(NoAnswer("closed"), 5000, listener("127.0.0.11", 40123), 30)
+    seen = why_no_answer(NoAnswer("closed"), 5000, listener("127.0.0.11", 40123), 30)
     assert "nothing in it listens" in seen[0]
 
 

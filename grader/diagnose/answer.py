@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from grader.assignment import Route
 from grader.container import Listener
@@ -33,60 +33,77 @@ def how_to_listen(command: str, port: int) -> str:
     return next(how for pattern, how in _SERVERS if re.search(pattern, command)).format(port=port)
 
 
-def why_no_answer(
-    silence: NoAnswer,
-    port: int,
-    listeners: Sequence[Listener] | None,
-    seconds: float,
-    *,
-    command: str = "",
-    only_v6: bool = False,
-    answered: bool = False,
-    tls: bool = False,
-    log: str = "",
-    cause: str | None = None,
-) -> Finding:
-    """`listeners` are those inside, None where they are not known; `command` is what the image starts; `only_v6`: what
+class Silent(NamedTuple):
+    """An application that does not answer on `port`, `seconds` after it was asked, or started.
+
+    `listeners` are those inside, None where they are not known; `command` is what the image starts; `only_v6`: what
     listens refuses IPv4; `answered`: it has answered before; `tls`: it takes a handshake of TLS; `cause`: how to mend
-    what its `log` tells of."""
+    what its `log` tells of.
+    """
+
+    silence: NoAnswer
+    port: int
+    listeners: Sequence[Listener] | None
+    seconds: float
+    command: str = ""
+    only_v6: bool = False
+    answered: bool = False
+    tls: bool = False
+    log: str = ""
+    cause: str | None = None
+
+
+def why_no_answer(seen: Silent) -> Finding:
+    here = [x for x in seen.listeners or () if x.port == seen.port]
+    if found := _why_not_read(seen):
+        return found
+    return _why_unreached(seen, here) if here else _where_it_listens(seen)
+
+
+def _why_not_read(seen: Silent) -> Finding | None:
+    """Of what came, where anything is there that takes connections."""
+    port, silence = seen.port, seen.silence
     if silence.kind == "timeout" and silence.begun:
         return (
             _("Port {port} answers, but not to the end within {seconds:.0f} s: {detail} came.").format(
-                port=port, seconds=seconds, detail=one_line(silence.detail, 80)
+                port=port, seconds=seen.seconds, detail=one_line(silence.detail, 80)
             ),
             _("Send a Content-Length and all of the body, or close the connection after it."),
         )
     if silence.kind == "timeout":
         return (
             _("Port {port} accepts a connection, but no whole answer came within {seconds:.0f} s.").format(
-                port=port, seconds=seconds
+                port=port, seconds=seen.seconds
             ),
             _(
                 "The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."
             ),
         )
-    if silence.kind == "malformed" or tls:
+    if silence.kind == "malformed" or seen.tls:
         return (
             _("What port {port} answers is not HTTP: {detail}").format(
-                port=port, detail="TLS (HTTPS)" if tls else quoted(silence.detail)
+                port=port, detail="TLS (HTTPS)" if seen.tls else quoted(silence.detail)
             ),
             _("Serve plain HTTP on that port (not HTTPS, not another protocol)."),
         )
-    how = how_to_listen(command, port)
-    here = [x for x in listeners or () if x.port == port]
-    if here:
-        return _why_unreached(here, how, silence.detail, only_v6)
-    if answered and listeners is not None:
+    return None
+
+
+def _where_it_listens(seen: Silent) -> Finding:
+    """Of an application that does not listen on the right port, as far as that is known."""
+    port, how = seen.port, how_to_listen(seen.command, seen.port)
+    if seen.listeners is None:
         return (
-            _with(
-                log,
-                _("Nothing listens on port {port} any more; the application had answered before.").format(
-                    port=port
-                ),
-            ),
-            cause or _("It stopped while the container ran on: look into its log for what ended it."),
+            _("Nothing answers on port {port}.").format(port=port),
+            _("Bind to every interface and the right port: {how}.").format(how=how),
         )
-    others = [x for x in listeners or () if x.address != "127.0.0.11"]  # the engine's own name server
+    if seen.answered:
+        gone = _("Nothing listens on port {port} any more; the application had answered before.")
+        return (
+            _with_log(gone.format(port=port), seen.log),
+            seen.cause or _("It stopped while the container ran on: look into its log for what ended it."),
+        )
+    others = [x for x in seen.listeners if x.address != "127.0.0.11"]  # the engine's own name server
     if others:
         return (
             _("Nothing listens on port {port}; the application listens on {seen}.").format(
@@ -94,23 +111,14 @@ def why_no_answer(
             ),
             _("Make it listen on 0.0.0.0:{port}: {how}.").format(port=port, how=how),
         )
-    if listeners is None:
-        return (
-            _("Nothing answers on port {port}.").format(port=port),
-            _("Bind to every interface and the right port: {how}.").format(how=how),
-        )
+    nowhere = _("The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start.")
     return (
-        _with(
-            log,
-            _(
-                "The container runs, but nothing in it listens on any port, {seconds:.0f} s after its start."
-            ).format(seconds=seconds),
-        ),
-        cause or _("Start the server in CMD: {how}.").format(how=how),
+        _with_log(nowhere.format(seconds=seen.seconds), seen.log),
+        seen.cause or _("Start the server in CMD: {how}.").format(how=how),
     )
 
 
-def _with(log: str, message: str) -> str:
+def _with_log(message: str, log: str) -> str:
     return "\n".join(filter(None, [message, last_words(log)]))
 
 
@@ -119,8 +127,9 @@ def _socket(listener: Listener) -> str:
     return f"[{listener.address}]:{listener.port}" if v6 else f"{listener.address}:{listener.port}"
 
 
-def _why_unreached(here: Sequence[Listener], how: str, detail: str, only_v6: bool) -> Finding:
+def _why_unreached(seen: Silent, here: Sequence[Listener]) -> Finding:
     """Of an application that listens on the right port, `here`."""
+    how, detail = how_to_listen(seen.command, seen.port), seen.silence.detail
     if all(x.loopback for x in here):
         return (
             _("The application listens on {socket}, which only the container itself can reach.").format(
@@ -128,7 +137,7 @@ def _why_unreached(here: Sequence[Listener], how: str, detail: str, only_v6: boo
             ),
             _("Bind to every interface: {how}.").format(how=how),
         )
-    if only_v6:
+    if seen.only_v6:
         return (
             _(
                 "The application listens on {socket} for IPv6 alone; it is asked over IPv4, as by most."
