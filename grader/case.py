@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what not every submission needs is imported where it is use
 
     from . import registry
     from .build import Built
+    from .container import App
     from .running import Running
 
 T = TypeVar("T")
@@ -347,6 +348,7 @@ class Case:
                     self.assignment.platform,
                     self.assignment.timeouts.pull,
                     stored_login(self.reference().registry or "") if client else None,
+                    remote.config_digest,
                 )
             except BadImage as bad:
                 raise self._no_image(one_line(str(bad))) from None
@@ -392,41 +394,42 @@ class Case:
                 runtime=self.options.runtime,
             )
         except Refusal as refusal:
-            from . import diagnose
-            from .running import no_emulation
-
-            if "exec format error" in str(refusal) and self.foreign():
-                raise no_emulation(self.assignment.platform) from None
-            finding = diagnose.why_not_started(str(refusal), self.facts())
-            if finding is None:
-                raise Trouble(
-                    _("The engine did not start the container: {said}").format(said=one_line(str(refusal))),
-                    _("`docker info` lists the engine's runtimes: name one of them, or leave --runtime out.")
-                    if self.options.runtime and re.search("unknown.* runtime", str(refusal), re.IGNORECASE)
-                    else _("Run `grader doctor` to see what works here, then grade again."),
-                ) from refusal
-            raise Fault(*finding, check="starts", evidence={"engine": str(refusal)}) from None
+            raise self._not_started(refusal) from None
         finally:
             if network:
                 with contextlib.suppress(GraderError):
                     network.result()
         self._at_work.set()
         self.told(_("waiting for its answers"))
-        from .running import Running
-
-        running = self._running = Running(
-            self.assignment,
-            app,
-            facts,
-            engine.release_network if not self.options.keep else lambda: None,
-            self.foreign,
-            self._cadence(facts),
-            self.options.pause,
-        )
+        running = self._running = self._watched(app, facts)
         running.await_answer()
         return running
 
     _running: Running | None = None
+
+    def _watched(self, app: App, facts: Facts) -> Running:
+        from .running import Running
+
+        stopping = self.engine().release_network if not self.options.keep else lambda: None
+        cadence, pause = self._cadence(facts), self.options.pause
+        return Running(self.assignment, app, facts, stopping, self.foreign, cadence, pause)
+
+    def _not_started(self, refusal: Refusal) -> Fault | Trouble:
+        """Whose fault it is that the engine does not start the container, and why."""
+        from . import diagnose
+        from .running import no_emulation
+
+        said = str(refusal)
+        if "exec format error" in said and self.foreign():
+            return no_emulation(self.assignment.platform)
+        if finding := diagnose.why_not_started(said, self.facts()):
+            return Fault(*finding, check="starts", evidence={"engine": said})
+        return Trouble(
+            _("The engine did not start the container: {said}").format(said=one_line(said)),
+            _("`docker info` lists the engine's runtimes: name one of them, or leave --runtime out.")
+            if self.options.runtime and re.search("unknown.* runtime", said, re.IGNORECASE)
+            else _("Run `grader doctor` to see what works here, then grade again."),
+        )
 
     def _cadence(self, facts: Facts) -> float:
         """Seconds between two runs of its health check: its own where a run that fails kills the application, which

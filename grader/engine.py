@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # Its reaper's image is on Docker Hub, and mounts the engine's socket; we sweep ourselves.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
-PULLS = "io.grader.pulls"
+PULLS, BRINGS = "io.grader.pulls", "io.grader.brings"
 REPOSITORY = "grader/build"  # of the images built here: grader/build:SESSION
 OLDEST_API = "1.41"  # Docker 20.10
 GREETING_S = 10  # for the engine's first word
@@ -141,10 +141,11 @@ class Engine:
         platform: str,
         seconds: float,
         credentials: tuple[str, str] | None = None,
+        config: str = "",
     ) -> str:
         """The id of `name@digest`, pulled if need be; in this session's name alone, so that with the last
         session that uses it, it is gone. Each error in the stream is seen: docker-py's own `images.pull`
-        swallows them (docker-py #1287). Raises BadImage or Trouble."""
+        swallows them (docker-py #1287). `config`: the digest of its config. Raises BadImage or Trouble."""
         from .registry import wait_told
 
         reference, last = f"{name}@{digest}", ""
@@ -154,7 +155,7 @@ class Engine:
                 time.sleep(min(max(2**attempt, wait_told(last)), PAUSE_S))
             new = not self.inspect(reference)
             if new:
-                self._mark(reference)
+                self._mark(reference, config)
             last = self._pull_once(reference, platform, seconds, auth) if new else ""
             if not last and (image := self._claim_good(reference, new)):
                 self._unmark()
@@ -191,14 +192,18 @@ class Engine:
                 check="published",
             )
 
-    def _mark(self, reference: str) -> None:
+    def _mark(self, reference: str, config: str) -> None:
         """Leave word on the engine, in an empty volume, of what is pulled for this session: until the image bears the
-        session's name, nothing else tells whoever cleans up that it was not there before."""
+        session's name, nothing else tells whoever cleans up that it was not there before. An engine that is killed
+        meanwhile may keep it without any name, as its id, which is its config's digest but on the containerd store
+        (moby distribution/pull_v2.go: ImageStore.Put, then AddDigest)."""
         if self._marked:
             return
-        self._marked = reference  # whatever becomes of the request
+        self._marked, labels = reference, {LABEL: self.session, PULLS: reference}
+        if config and not self.inspect(config):
+            labels[BRINGS] = self._brings = config
         with engine_trouble(_("making a volume")):
-            self.api.create_volume(f"{PREFIX}{self.session}", labels={LABEL: self.session, PULLS: reference})
+            self.api.create_volume(f"{PREFIX}{self.session}", labels=labels)
 
     def _unmark(self, gone: bool = False) -> None:
         """The image bears the session's name; or it is to be `gone`."""
@@ -207,10 +212,13 @@ class Engine:
                 if gone:
                     with contextlib.suppress(docker.errors.NotFound):
                         self.api.remove_image(self._marked)
+                    if self._brings:
+                        drop_nameless(self.api, self._brings, self.tag)
                 with contextlib.suppress(docker.errors.NotFound):
                     self.api.remove_volume(f"{PREFIX}{self.session}")
-            self._marked = None
+            self._marked = self._brings = None
 
+    _brings: str | None = None
     _marked: str | None = None
 
     def _pull_once(self, reference: str, platform: str, seconds: float, auth: Mapping[str, str]) -> str:
@@ -343,8 +351,6 @@ class Engine:
         where it is. `cadence`, in seconds, is that of the image's own health check: interval and start period given,
         test, timeout and retries left to it (moby daemon/commit.go fills each zero field from the image). `ready` is
         called once the container is made, and has it start. Raises Refusal."""
-        from testcontainers.core.container import DockerContainer
-
         if runtime and self.info.name == "libpod":
             raise Trouble(
                 _("Podman's Docker API does not take --runtime: it would run without it."),
@@ -352,27 +358,7 @@ class Engine:
             )
         self._hold_the_line()
         self._held, network = held, f"container:{held.container}" if held else network
-        container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
-        if not held:
-            container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
-        isolated = limits.network == "isolated"
-        fast = {"interval": int((cadence or 0) * 1e9), "start_period": 1_000_000}
-        container.with_kwargs(
-            labels={LABEL: self.session},
-            **_kept_within(limits),
-            sysctls=sysctls,
-            network=None,  # or testcontainers would look for one that it may itself be on
-            network_mode=network,
-            # Or the engine would ask for it, where the host's resolver is on a loopback that it cannot share.
-            # It then answers nothing at all, for which a resolver waits twice 5 s unless told otherwise.
-            **(
-                {"dns": ["127.0.0.1"], "dns_opt": ["timeout:1", "attempts:1"]}
-                if isolated and not held
-                else {}
-            ),
-            **({"healthcheck": fast} if cadence else {}),
-            **({"runtime": runtime} if runtime else {}),
-        )
+        container = self._described(image, port, limits, network, cadence, runtime, sysctls)
 
         def look(made: Any) -> None:
             if unset := left_out(self._host_config(made), limits, network, runtime):
@@ -395,6 +381,41 @@ class Engine:
             raise Trouble("abandoned")
         lists = self.info.name != "libpod"
         return App(self.api, str(self._container), port, self._news, held, engine_lists=lists)
+
+    def _described(
+        self,
+        image: str,
+        port: int,
+        limits: assignment.Run,
+        network: str,
+        cadence: float | None,
+        runtime: str | None,
+        sysctls: Mapping[str, str] | None,
+    ) -> DockerContainer:
+        """The container as it is asked for."""
+        from testcontainers.core.container import DockerContainer
+
+        container = DockerContainer(image, {"version": self.api.api_version}).with_envs(**limits.environment)
+        its_own = not network.startswith("container:")
+        if its_own:
+            container.ports = {f"{port}/tcp": ("127.0.0.1", None)}  # type: ignore[dict-item]
+        more: dict[str, Any] = {}
+        if limits.network == "isolated" and its_own:
+            # Or the engine would ask for it, where the host's resolver is on a loopback that it cannot share.
+            # It then answers nothing at all, for which a resolver waits twice 5 s unless told otherwise.
+            more |= {"dns": ["127.0.0.1"], "dns_opt": ["timeout:1", "attempts:1"]}
+        if cadence:
+            more["healthcheck"] = {"interval": int(cadence * 1e9), "start_period": 1_000_000}
+        if runtime:
+            more["runtime"] = runtime
+        return container.with_kwargs(
+            labels={LABEL: self.session},
+            **_kept_within(limits),
+            sysctls=sysctls,
+            network=None,  # or testcontainers would look for one that it may itself be on
+            network_mode=network,
+            **more,
+        )
 
     def _start(self, container: DockerContainer, look: Callable[[Any], None]) -> None:
         """Have testcontainers make the container, and start it once it is looked at. Raises what docker-py does."""

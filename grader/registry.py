@@ -106,12 +106,13 @@ class Layer:
 @dataclass(frozen=True)
 class RemoteImage:
     """An image as its registry holds it. `digest` is what the reference resolves to, an index or a manifest;
-    `manifest_digest` that of the manifest for `platform`; `config` the image's config as JSON;
+    `manifest_digest` that of the manifest for `platform`; `config` the image's config as JSON, of `config_digest`;
     `platforms` all that are on offer, attestations left out."""
 
     reference: Reference
     digest: str
     manifest_digest: str
+    config_digest: str
     platform: str
     config: dict[str, Any]
     layers: tuple[Layer, ...]
@@ -324,7 +325,7 @@ class Client:
         layers = tuple(_layer(entry) for entry in _list(manifest, "layers"))
         if len(layers) > MAX_LAYERS:
             raise BadImage(f"it has {len(layers)} layers, more than the {MAX_LAYERS} that engines take")
-        config = self._config(ref, manifest)
+        config_digest, config = self._config(ref, manifest)
         platform = _platform(config)
         if not platform:
             raise BadImage("its config names no platform: an artifact, not an image")
@@ -332,7 +333,9 @@ class Client:
         # An index is taken at its word for the variant, which configs seldom name.
         if _rank(platform, "/".join(wanted.split("/")[: 2 if offers else 3])) is None:
             raise NoPlatform(f"it is for {platform}, not {wanted}", (platform,))
-        return RemoteImage(ref, digest, chosen, platform, config, layers, _names(offers) or (platform,))
+        return RemoteImage(
+            ref, digest, chosen, config_digest, platform, config, layers, _names(offers) or (platform,)
+        )
 
     def _digest(self, ref: Reference) -> str:
         target = ref.digest or ref.tag or "latest"
@@ -360,7 +363,7 @@ class Client:
             raise BadImage("its manifest is neither an image's nor an index")
         return digest, manifest
 
-    def _config(self, ref: Reference, manifest: dict[str, Any]) -> dict[str, Any]:
+    def _config(self, ref: Reference, manifest: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         entry = manifest.get("config")
         digest = str(entry.get("digest")) if isinstance(entry, dict) else ""
         if not DIGEST.fullmatch(digest):
@@ -372,7 +375,7 @@ class Client:
             raise RegistryTrouble(answer.said())
         if not answer.over:
             _verified(answer.body, digest, "config")
-        return _document(answer, "config")
+        return digest, _document(answer, "config")
 
     def _refusal(self, ref: Reference, target: str, answer: _Answer) -> GraderError:
         """What an answer other than the one asked for means (distribution spec, Error Codes)."""

@@ -6,16 +6,18 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import docker
 
 from .ahead import LABEL, PREFIX
 from .container import engine_trouble
-from .engine import PULLS, REPOSITORY, Engine, drop_nameless, forget, images_of
+from .engine import BRINGS, PULLS, REPOSITORY, Engine, drop_nameless, forget, images_of
 from .i18n import _
 from .model import Trouble
+
+Whose = Callable[[str], bool]  # whether a session is one of those to be swept
 
 
 def once(*sessions: str, pulls_over: bool = True, seen: set[str] | None = None) -> int:
@@ -26,46 +28,71 @@ def once(*sessions: str, pulls_over: bool = True, seen: set[str] | None = None) 
 
     For what a session could not end itself: a crash, a deadline, Ctrl-C. Raises Trouble."""
     engine, of_a_class = Engine(""), tuple(f"{session}." for session in sessions)
-    api, found, seen = engine.api, 0, set() if seen is None else seen
+    api, seen = engine.api, set() if seen is None else seen
 
     def theirs(session: str) -> bool:
         return session in sessions or session.startswith(of_a_class)
 
     with engine_trouble(_("cleaning up")):
-        for container in api.containers(all=True, filters={"label": LABEL}):
-            if theirs(container["Labels"][LABEL]) and not _labelled_by_its_image(api, container):
-                found += 1
-                with _gone():
-                    api.remove_container(container["Id"], force=True, v=True)
-        for network in api.networks(filters={"label": LABEL}):
-            if theirs(network["Labels"][LABEL]):
-                found += 1
-                with _gone():
-                    api.remove_network(network["Id"])
-        for image in images_of(api, reference=f"{REPOSITORY}:*"):
-            for tag in image.get("RepoTags") or ():
-                if theirs(tag.partition(":")[2]):
-                    found += 1
-                    seen.add(image["Id"])
-                    with _gone():
-                        forget(api, tag, image["Id"])
-        for volume in api.volumes(filters={"name": PREFIX})["Volumes"] or ():
-            # By its name: an engine that is killed while it makes one has not written its labels down, and nothing
-            # has been pulled then (moby volume/service/store.go, create).
-            if theirs(volume["Name"].removeprefix(PREFIX)):
-                if pulled := (volume["Labels"] or {}).get(PULLS):
-                    with _gone():
-                        seen.add(api.inspect_image(pulled)["Id"])
-                        api.remove_image(pulled)
-                        found += 1
-                if pulls_over:
-                    found += 1
-                    with _gone():
-                        api.remove_volume(volume["Name"])
-        for image_id in seen if sessions else ():
+        found = _containers(api, theirs) + _networks(api, theirs)
+        found += _images(api, theirs, seen) + _pulls(api, theirs, seen, pulls_over)
+        for image in seen if sessions else ():
             with _gone():
-                found += drop_nameless(api, image_id, f"{REPOSITORY}:{sessions[0]}")
+                found += drop_nameless(api, image, f"{REPOSITORY}:{sessions[0]}")
     engine.client.close()
+    return found
+
+
+def _containers(api: Any, theirs: Whose) -> int:
+    found = 0
+    for container in api.containers(all=True, filters={"label": LABEL}):
+        if theirs(container["Labels"][LABEL]) and not _labelled_by_its_image(api, container):
+            found += 1
+            with _gone():
+                api.remove_container(container["Id"], force=True, v=True)
+    return found
+
+
+def _networks(api: Any, theirs: Whose) -> int:
+    found = 0
+    for network in api.networks(filters={"label": LABEL}):
+        if theirs(network["Labels"][LABEL]):
+            found += 1
+            with _gone():
+                api.remove_network(network["Id"])
+    return found
+
+
+def _images(api: Any, theirs: Whose, seen: set[str]) -> int:
+    found = 0
+    for image in images_of(api, reference=f"{REPOSITORY}:*"):
+        for tag in image.get("RepoTags") or ():
+            if theirs(tag.partition(":")[2]):
+                found += 1
+                seen.add(image["Id"])
+                with _gone():
+                    forget(api, tag, image["Id"])
+    return found
+
+
+def _pulls(api: Any, theirs: Whose, seen: set[str], over: bool) -> int:
+    """What was being pulled, by its mark; and the mark, where all pulls are `over`. It is known by its name: an engine
+    that is killed while it makes one has not written its labels down, and nothing has been pulled then (moby
+    volume/service/store.go, create)."""
+    found = 0
+    for volume in api.volumes(filters={"name": PREFIX})["Volumes"] or ():
+        if not theirs(volume["Name"].removeprefix(PREFIX)):
+            continue
+        if told := volume["Labels"]:
+            seen.update(filter(None, [told.get(BRINGS)]))
+            with _gone():
+                seen.add(api.inspect_image(told[PULLS])["Id"])
+                api.remove_image(told[PULLS])
+                found += 1
+        if over:
+            found += 1
+            with _gone():
+                api.remove_volume(volume["Name"])
     return found
 
 

@@ -23,6 +23,8 @@ import pytest
 
 from grader.engine import Engine as Client
 from grader.model import Trouble
+from grader.reference import Reference
+from grader.registry import Client as Anonymous
 from grader.submission import new_session
 from grader.sweep import once
 
@@ -221,6 +223,28 @@ def test_an_image_whose_name_is_taken_off_on_a_full_disk_goes_with_it(
         with contextlib.suppress(Trouble):
             once(its.session) if swept else its.close()
         assert engine.holds()["images"] == set()
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_an_image_that_a_killed_engine_did_not_come_to_name_goes_with_its_mark(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, swept: bool
+) -> None:
+    """Docker puts an image into its store, and then writes its name down: a kill between the two leaves this."""
+    digest = push(registry, "killed/engine", "good", "killed")
+    reference = f"{registry.address}/killed/engine@{digest}"
+    with Engine() as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        its = Client(new_session())
+        its._mark(reference, Anonymous().resolve(Reference.parse(reference)).config_digest)
+        for _event in its.api.pull(reference, stream=True):
+            pass
+        engine.stop(signal.SIGKILL)
+        for names in (engine.data / "image").glob("*/repositories.json"):
+            names.write_text('{"Repositories": {}}')
+        engine.start()
+        assert engine.holds() != NOTHING
+        once(its.session) if swept else its.close()
+        assert engine.holds() == NOTHING
 
 
 # --- help -------------------------------------------------------------------------------------------
