@@ -66,9 +66,11 @@ def why_unhealthy(test: Sequence[str], probe: Probe | None, port: int, timeout: 
             _("Ask a route that answers quickly, or give --timeout the time it needs."),
         )
     said = one_line(probe.output, 200)
-    message = _("The health check {text} fails (exit code {code}){said}.").format(
-        text=text, code=probe.exit_code, said=f": {said}" if said else ""
-    )
+    message = (
+        _("The health check {text} fails (exit code {code}): {said}.")
+        if said
+        else _("The health check {text} fails (exit code {code}).")
+    ).format(text=text, code=probe.exit_code, said=said)
     if missing and "/" not in missing:  # a file that was named may be there, and its interpreter not
         message = _("{name}: not found in this image, so the health check {text} can never succeed.").format(
             name=one_line(missing, 40), text=text
