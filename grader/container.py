@@ -176,7 +176,7 @@ class App:
         if self._news.wait(seconds):
             self._news.clear()
 
-    def logs(self, tail: int = 30) -> str:
+    def logs(self, tail: int = 100) -> str:
         with engine_trouble(_("reading the container's log")):
             raw: bytes = self._api.logs(self.id, tail=tail)
         return raw[-16_384:].decode("utf-8", "replace").strip()

@@ -171,8 +171,10 @@ class Running:
                 if answer.status in (502, 503, 504):
                     until = max(until, self.started + self.grace)
                 if time.monotonic() > until:
+                    log = self.app.logs() if answer.status >= 500 else ""
+                    cause = diagnose.cause_in(log, self.facts)
                     raise Fault(
-                        *diagnose.why_wrong_answer(route, answer, fault),
+                        *diagnose.why_wrong_answer(route, answer, fault, log, cause),
                         evidence={"status": answer.status, "body": answer.text[:2000]},
                     )
             except probe.NoAnswer as error:
@@ -198,7 +200,7 @@ class Running:
                     "Run the grader on the engine's own machine, not beside it in a container or across a network."
                 ),
             )
-        log = "" if listeners is None or here else self.app.logs()
+        log = self.app.logs() if silence.kind == "timeout" or (listeners is not None and not here) else ""
         address = self.app.address if here and silence.kind == "closed" else None
         seen = diagnose.Silent(
             silence, self.app.port, listeners, waited,

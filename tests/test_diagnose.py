@@ -145,6 +145,10 @@ OCI = "OCI runtime exec failed: exec failed: unable to start container process: 
 REFUSED = "urllib.error.URLError: <urlopen error [Errno 111] Connection refused>"
 CURL_7 = "curl: (7) Failed to connect to 127.0.0.1 port 5000 after 0 ms: Couldn't connect to server"
 CURL_3 = "curl: (3) URL using bad/illegal format or missing URL"
+NO_IPV6 = "urllib.error.URLError: <urlopen error [Errno 99] Cannot assign requested address>"
+HTTP_CLIENT = (
+    "c = http.client.HTTPConnection('127.0.0.1', 5000); c.request('GET', '/healthz'); exit(c.getresponse())"
+)
 NO_PORT = "ValueError: invalid literal\nhttp.client.InvalidURL: nonnumeric port: '$PORT'"
 
 
@@ -188,6 +192,14 @@ NO_PORT = "ValueError: invalid literal\nhttp.client.InvalidURL: nonnumeric port:
         (["CMD", "curl", "http://[::1:5000/"], 3, CURL_3, "Run it yourself"),
         (["CMD", "python", "h.py"], 2, "python: can't open file '/h.py': [Errno 13] Permission", "readable by"),
         (["CMD", "wget", "-qO-", "http://localhost:5000/"], 1, "can't connect: Connection refused", "ask 127.0.0.1"),
+        (["CMD", "python", "h.py"], 1, "HTTP Error 404: NOT FOUND", "a route that the application does not have"),
+        (["CMD-SHELL", "./probe.sh"], 1, "HTTP Error 500: INTERNAL SERVER ERROR", "answers it with 500"),
+        (["CMD", "python", "h.py"], 1, "timed out", "a route that answers quickly"),
+        (["CMD", "python", "-c", PY.replace("127.0.0.1", "[::1]")], 1, NO_IPV6, "no IPv6 here"),
+        (["CMD", "python", "-c", PY.replace("127.0.0.1", "localhost")], 1, NO_IPV6, "at localhost:5000: the app"),
+        (["CMD", "python", "-c", "create_connection(('localhost', 80), 2)"], 1, NO_IPV6, "asks port 80;"),
+        (["CMD", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/80"], 1, "bash: connect: Connection refused", "port 80;"),
+        (["CMD", "python", "-c", HTTP_CLIENT], 1, "", "It asks “/healthz”"),
         (["CMD-SHELL", '["$(curl -s localhost:5000)" = "ok" ]'], 127, "/bin/sh: 1: [ok: not found", "Run it yourself"),
     ],
 )  # fmt: skip
@@ -301,6 +313,31 @@ def test_the_kernels_tables_are_read() -> None:
 )
 def test_how_a_greeting_differs(body: str, said: str) -> None:
     assert said in (diagnose.why_wrong_answer(GREETING, Answer(200, body=body.encode()), "text")[1] or "")
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/app.py", line 7, in index
+    return str(count / 0)
+ZeroDivisionError: division by zero
+172.17.0.1 - - [27/Nov/2026 04:00:00] "GET / HTTP/1.1" 500 -
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "said"),
+    [
+        (500, TRACEBACK, "ZeroDivisionError: division by zero"),
+        (500, "", "its log has the traceback"),
+        (503, TRACEBACK, "not ready"),
+        (401, "", "without a login"),
+        (400, "", "a plain GET"),
+        (201, "", "answer with 200"),
+    ],
+)
+def test_what_another_status_comes_to_is_told(status: int, log: str, said: str) -> None:
+    message, hint = diagnose.why_wrong_answer(GREETING, Answer(status), "status", log)
+    assert said in (hint or "")
+    assert (TRACEBACK.splitlines()[-1] in message) is (status == 500 and bool(log))
 
 
 def test_a_proxys_own_answer_and_one_that_is_compressed_unasked_are_named() -> None:
@@ -450,6 +487,31 @@ GAIERROR = "socket.gaierror: [Errno -2] Name or service not known"
 NO_URL_QUOTE = (
     "from werkzeug.urls import url_quote\nImportError: cannot import name 'url_quote' from 'werkzeug.urls'"
 )
+
+
+def test_what_a_worker_died_of_is_found_before_the_servers_own_end() -> None:
+    log = "PermissionError: [Errno 13] Permission denied: '/data/x'\n" + "gunicorn's own\n" * 60
+    assert "cannot access '/data/x'" in (diagnose.cause_in(log) or "")
+    assert "NameError: x" in (diagnose.cause_in(f"{log}NameError: x") or "")
+
+
+def test_an_error_that_python_ended_with_is_told() -> None:
+    traceback = TRACEBACK.rpartition("\n172")[0]
+    assert "ZeroDivisionError: division by zero" in (diagnose.cause_in(traceback) or "")
+    assert diagnose.cause_in(f"{traceback}\nand went on") is None
+    in_a_worker = f"[7] [ERROR] Exception in worker process\n{traceback}\n[7] [INFO] Worker exiting (pid: 7)"
+    assert "ZeroDivisionError: division by zero" in (diagnose.cause_in(in_a_worker) or "")
+
+
+def test_workers_that_end_again_and_again_are_not_said_to_hang() -> None:
+    log = "[6] [ERROR] Worker (pid:9) exited with code 1.\n[12] [INFO] Booting worker with pid: 12"
+    message, hint = why_no_answer(NoAnswer("timeout"), 5000, None, 30, log=log, cause=diagnose.cause_in(log))
+    assert "as soon as they have begun" in (hint or "")
+    assert log.splitlines()[0] in message
+
+
+def test_a_server_on_an_address_that_the_container_lacks_is_told() -> None:
+    assert "0.0.0.0" in (diagnose.cause_in("OSError: [Errno 99] Cannot assign requested address") or "")
 
 
 def test_what_a_program_says_of_a_request_is_no_missing_command() -> None:

@@ -71,13 +71,13 @@ def _why_not_read(seen: Silent) -> Finding | None:
             _("Send a Content-Length and all of the body, or close the connection after it."),
         )
     if silence.kind == "timeout":
+        hangs = _("Port {port} accepts a connection, but no whole answer came within {seconds:.0f} s.")
+        hint = _(
+            "The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."
+        )
         return (
-            _("Port {port} accepts a connection, but no whole answer came within {seconds:.0f} s.").format(
-                port=port, seconds=seen.seconds
-            ),
-            _(
-                "The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."
-            ),
+            _with_log(hangs.format(port=port, seconds=seen.seconds), seen.log if seen.cause else ""),
+            seen.cause or hint,
         )
     if silence.kind == "malformed" or seen.tls:
         return (
@@ -152,10 +152,12 @@ def _why_unreached(seen: Silent, here: Sequence[Listener]) -> Finding:
     )
 
 
-def why_wrong_answer(route: Route, answer: Answer, fault: str) -> Finding:
-    """`fault` is what `probe.mismatch` gave."""
+def why_wrong_answer(
+    route: Route, answer: Answer, fault: str, log: str = "", cause: str | None = None
+) -> Finding:
+    """`fault` is what `probe.mismatch` gave; `cause`: how to mend what the application's `log` tells of."""
     if fault == "status":
-        return _wrong_status(route, answer)
+        return _wrong_status(route, answer, log, cause)
     if (encoding := answer.headers.get("content-encoding", "identity")) != "identity":
         return (
             _("{route} answers {status} with Content-Encoding {encoding}, which was not asked for.").format(
@@ -188,7 +190,7 @@ def why_wrong_answer(route: Route, answer: Answer, fault: str) -> Finding:
     return _wrong_json(route, got)
 
 
-def _wrong_status(route: Route, answer: Answer) -> Finding:
+def _wrong_status(route: Route, answer: Answer, log: str, cause: str | None) -> Finding:
     message = _("{route} answers {status}, not {wanted}.").format(
         route=route, status=answer.status, wanted=route.status
     )
@@ -206,9 +208,27 @@ def _wrong_status(route: Route, answer: Answer) -> Finding:
         )
     if answer.status in (502, 504):
         return message, _("A proxy answers, but the server behind it does not: see that it runs, and where.")
+    if answer.status == 503:
+        return message, _("It says that it is not ready: be so sooner, or give HEALTHCHECK a --start-period.")
     if answer.status >= 500:
-        return message, _("The application fails while it answers: its log has the traceback.")
-    return message, None
+        raised = _RAISED.findall(log)
+        failed = (
+            _("The application fails while it answers: {0}").format(one_line(raised[-1], 120))
+            if raised
+            else _("The application fails while it answers: its log has the traceback.")
+        )
+        return _with_log(message, log), cause or failed
+    if answer.status in (401, 403):
+        return message, _("Let it answer anybody: it is asked without a login.")
+    if answer.status >= 400:
+        return message, _(
+            "See what the application finds wrong with a plain {method}, as curl sends it."
+        ).format(method=route.method)
+    return message, _("Let the view answer with {wanted}: return …, {wanted}.").format(wanted=route.status)
+
+
+# The last line of a traceback.
+_RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception|NotFound)\b.*)", re.MULTILINE)
 
 
 def _wrong_text(route: Route, answer: Answer) -> Finding:

@@ -216,10 +216,14 @@ _BARE_404 = re.compile(r"(?<!line )\b404\b(?!\s+\d)")  # neither a traceback's n
 
 def _answered(test: Sequence[str], probe: Probe) -> str | None:
     """What its output tells of the application's answer."""
-    if (url := _url(spoken(test))) is None:
-        return None
+    url, status = _url(spoken(test)), (_STATUS.findall(probe.output) or [""])[-1]
+    if url is None:  # a script's to know
+        if status == "404":
+            return _("The health check asks a route that the application does not have.")
+        return (
+            _("The application answers it with {status}.").format(status=status) if status >= "300" else None
+        )
     path = quoted(url.path or "/", 60)
-    status = (_STATUS.findall(probe.output) or [""])[-1]
     if status == "404" or (not status and _BARE_404.search(probe.output)):
         return _("The application has no route {path}, which the health check asks.").format(path=path)
     if status >= "300":
@@ -250,10 +254,14 @@ def _unanswered(test: Sequence[str], probe: Probe, port: int) -> str | None:
     no_tls = r"(?i)wrong.version.number|unexpected TLS packet|record.layer.failure"
     if url and url.secure and re.search(no_tls, output):
         return _("The application speaks HTTP: ask it with http://, not https://.")
-    refused = r"(?i)refused|couldn't connect|can't connect|unable to connect"
+    no_address = r"(?i)cannot assign requested address|address not available"
+    if url and ":" in url.host and re.search(no_address, output):
+        return _("There is no IPv6 here: ask 127.0.0.1.")
+    # Of a name with two addresses, Python tells the last one's error: there is no ::1 here.
+    refused = rf"{no_address}|refused|couldn't connect|can't connect|unable to connect"
     if ended == ("curl", 7) or re.search(refused, output):
         return _silent(url, port)
-    if url and (ended == ("curl", 28) or re.search(r"(?i)\btimed out\b", output)):
+    if (url and ended == ("curl", 28)) or re.search(r"(?i)\btimed out\b", output):
         return _(
             "The application does not answer in the time that the probe gives it: ask a route that answers quickly."
         )
@@ -308,7 +316,17 @@ class _Url:
             self.port = None
 
 
+# Host and port as Python and bash take them, and what is asked there. `spoken` puts quotes about quotes.
+_PLACE = re.compile(
+    r"(?:HTTPConnection\(|create_connection\(\(|\.connect(?:_ex)?\(\(|/dev/tcp/)['\"]{0,5}(?P<host>[\w.-]{1,253})"
+    r"['\"]{0,5}(?:,\s*(?:port=)?|/)(?P<port>\d{1,5})\b"
+    r"(?:.{0,200}?\bGET\b['\"]{0,5},?\s+?['\"]{0,5}(?P<path>/[\w./-]{0,200}))?"
+)
+
+
 def _url(text: str) -> _Url | None:
+    if place := _PLACE.search(text):
+        return _Url("http://{host}:{port}{path}".format_map(place.groupdict(default="")))
     found = re.search(r"https?://[^\s'\"|;)&>]+", text)
     bare = re.search(
         r"(?:curl|wget)\b.*?\s((?:localhost|127\.0\.0\.1)(?::[^\s/'\"|;)&>]*)?(?:/[^\s'\"|;)&>]*)?)", text

@@ -210,14 +210,21 @@ def _module_missing(log: str, facts: Facts | None) -> str | None:
 
 
 def cause_in(log: str, facts: Facts | None = None) -> str | None:
-    """How to mend what `log` tells of; None where it tells of nothing known."""
-    return _module_missing(log, facts) or _known_cause_in(log)
+    """How to mend what `log` tells of, in its last lines rather than before; None where it tells of nothing known."""
+    lines = log.splitlines()
+    parts = ("\n".join(lines[-30:]), log)  # gunicorn's own end is longer than that
+    causes = (_module_missing(part, facts) or _known_cause_in(part) for part in parts)
+    return next(filter(None, causes), None)
+
+
+_TRACEBACK = r"Traceback \(most recent call last\):\n(?: .*\n)+(?:\w+\.)*(\w+(?:Error|Exception)\b.*)"
 
 
 def _known_cause_in(log: str) -> str | None:
     names = (
         r"(?:Name or service not known|Name does not resolve|Temporary failure in name resolution|Try again)"
     )
+    stopped = _("Python stopped at an error: {0}")
     causes = (
         # As a program quotes its name, or a shell prints it.
         (r"(?:\\r|\r)['\"’”]?: (?:.*No such file|(?:command )?not found|invalid option)"
@@ -233,7 +240,7 @@ def _known_cause_in(log: str) -> str | None:
         (r"/flask/[^\s\"]+\.py\".*\n\s+from werkzeug\.urls import url_quote\b",
          _("This version of Flask does not work with Werkzeug 3: require a newer Flask in requirements.txt, or"
            " Werkzeug<3.")),
-        (r"(?:SyntaxError|IndentationError|NameError|ImportError): (.*)", _("Python stopped at an error: {0}")),
+        (r"((?:Syntax|Indentation|Name|Import)Error: .*)", stopped),
         (r"PermissionError: .*?(['\"]\S+['\"]|$)",
          _("The image's user cannot access {0}: in the Dockerfile, chown it to that user, before USER.")),
         (r"exec format error", give_a_first_line()),
@@ -250,16 +257,22 @@ def _known_cause_in(log: str) -> str | None:
         (r"(?:[Tt]emporary failure in name resolution|Name or service not known|Network is unreachable"
          r"|Could not resolve host|getaddrinfo (?:EAI_AGAIN|ENOTFOUND)).*",
          _("It is graded without a network: it must not need one to start.")),
+        (r"[Cc]annot assign requested address|EADDRNOTAVAIL",
+         _("The address that the server is to listen on is none of the container's, which has no IPv6: give it"
+           " 0.0.0.0.")),
         (r"[Aa]ddress already in use", _("Two processes of the container want the same port.")),
         (r"RuntimeError: can't start new thread|(?:[Cc]annot|can't) fork\b"
          r"|(?:\bfork: (?:retry: )?|pthread_create .*)Resource temporarily unavailable"
          r"|fork.*\n(?:[ ~^]+\n)?BlockingIOError: \[Errno 11\]",
          _("Most likely it starts more processes and threads than the limit: give the server fewer.")),
         (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
+        (rf"{_TRACEBACK}\s*\Z|Exception in worker process\n{_TRACEBACK}", stopped),
+        (r"Worker \(pid:\d+\) exited with code|WORKER TIMEOUT",
+         _("gunicorn's workers end as soon as they have begun, and none answers: look into its log.")),
     )  # fmt: skip
     for pattern, cause in causes:
         if found := re.search(pattern, log, re.MULTILINE):
-            return cause.format(one_line((found.groups() and found[1]) or "", 80))
+            return cause.format(one_line(next(filter(None, found.groups()), ""), 80))
     return None
 
 
