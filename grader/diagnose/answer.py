@@ -211,13 +211,7 @@ def _wrong_status(route: Route, answer: Answer, log: str, cause: str | None) -> 
     if answer.status == 503:
         return message, _("It says that it is not ready: be so sooner, or give HEALTHCHECK a --start-period.")
     if answer.status >= 500:
-        raised = _RAISED.findall(log)
-        failed = (
-            _("The application fails while it answers: {0}").format(one_line(raised[-1], 120))
-            if raised
-            else _("The application fails while it answers: its log has the traceback.")
-        )
-        return _with_log(message, log), cause or failed
+        return _with_log(message, log), _why_it_fails(log, cause)
     if answer.status in (401, 403):
         return message, _("Let it answer anybody: it is asked without a login.")
     if answer.status >= 400:
@@ -225,6 +219,15 @@ def _wrong_status(route: Route, answer: Answer, log: str, cause: str | None) -> 
             "See what the application finds wrong with a plain {method}, as curl sends it."
         ).format(method=route.method)
     return message, _("Let the view answer with {wanted}: return …, {wanted}.").format(wanted=route.status)
+
+
+def _why_it_fails(log: str, cause: str | None) -> str:
+    raised = [one_line(each, 80) for each in _RAISED.findall(log)]
+    if cause and not (raised and raised[-1] in cause):
+        return cause
+    if raised:
+        return _("The application fails while it answers: {0}").format(raised[-1])
+    return _("The application fails while it answers: its log has the traceback.")
 
 
 # The last line of a traceback.

@@ -20,7 +20,7 @@ def quoted(text: str, limit: int = 120) -> str:
 def last_words(log: str) -> str:
     """The last lines of a container's log, with a word before them; nothing where it is empty."""
     tail = visible("\n".join(log.splitlines()[-12:]), 1200)
-    return _("Its last words:\n{log}").format(log=tail) if tail else ""
+    return _("The end of its log:\n{log}").format(log=tail) if tail else ""
 
 
 # --- what several diagnoses have to say ---
