@@ -237,7 +237,8 @@ class Case:
 
             if "exec format error" in failure.output and self.foreign():
                 raise no_emulation(self.assignment.platform) from None
-            message, hint = diagnose.why_build_failed(failure.output, build.dockerfile_of(directory))
+            files = [file.name for file in directory.iterdir()]
+            message, hint = diagnose.why_build_failed(failure.output, build.dockerfile_of(directory), files)
             raise Fault(message, hint, check="build") from None
 
     @stage

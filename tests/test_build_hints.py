@@ -65,7 +65,7 @@ NO_SUCH_FILE = (
         ),
         ("adduser -x x", "adduser [--uid id]\nUnknown option: x", "Debian's adduser"),
         ("adduser --ingroup a x", "adduser: unrecognized option: ingroup", "Debian's adduser"),
-        ("./tool -x", "Unknown option: x", "docker build ."),
+        ("./tool -x", "Unknown option: x", "That command has no such option"),
         (". x && source .venv/bin/activate", "/bin/sh: 1: source: not found", "`. .venv/bin/activate`"),
         ("./x.sh", "/bin/sh: 1: ./x.sh: not found", "not in the image, or its first line"),
         ("./x.sh", "/usr/bin/env: ‘bash\\r’: No such file or directory", "with LF"),
@@ -88,6 +88,9 @@ NO_SUCH_FILE = (
             "The base image's own user",
         ),
         ("groupad x", "/bin/sh: 1: groupad: not found", "install it, or do without"),
+        (PIP, "Usage:\n  pip install [options]\n\nno such option: --no-ccahe-dir", "check its spelling"),
+        ("useradd --create-HOME x", "useradd: unrecognized option '--create-HOME'", "check its spelling"),
+        ("set -o pipefail", "/bin/sh: 1: set: Illegal option -o pipefail", "SHELL ["),
         ("bash -c x", "/bin/sh: 1: bash: not found", "install it, or do without"),
         ("ls /nope", "ls: cannot access '/nope': No such file or directory", "docker build ."),
     ],
@@ -129,6 +132,35 @@ def test_what_the_dockerfile_says_besides_is_taken_into_account(  # type: ignore
     builder, command: str, printed: str, code: int, dockerfile: str, hint: str
 ) -> None:
     assert hint in (diagnose.why_build_failed(builder(printed, command, code), dockerfile)[1] or "")
+
+
+@BUILDERS
+def test_an_instruction_that_became_a_part_of_the_one_before_is_named(builder) -> None:  # type: ignore[no-untyped-def]
+    command = "pip install -r requirements.txt COPY app.py ."
+    output = builder("ERROR: No matching distribution found for COPY", command)
+    dockerfile = "FROM x\nRUN pip install \\\n  -r requirements.txt \\\n# the code\nCOPY app.py .\n"
+    assert "COPY is taken for a part" in (diagnose.why_build_failed(output, dockerfile)[1] or "")
+    unbroken = dockerfile.replace(".txt \\", ".txt")
+    assert "COPY is taken for a part" not in (diagnose.why_build_failed(output, unbroken)[1] or "")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'failed to compute cache key: "/requirement.txt" not found: not found',
+        'failed to calculate checksum of ref x: "/requirement.txt": not found',
+        "Step 2/2 : COPY requirement.txt .\nCOPY failed: file not found in build context or excluded by"
+        " .dockerignore: stat requirement.txt: file does not exist",
+    ],
+)
+def test_a_file_that_is_called_otherwise_or_left_out_is_named(said: str) -> None:
+    def hint(*files: str) -> str:
+        return diagnose.why_build_failed(said, files=files)[1] or ""
+
+    assert "is “requirements.txt” meant?" in hint("Dockerfile", "requirements.txt")
+    assert "is “Requirement.txt” meant?" in hint("Requirement.txt")
+    assert "`.dockerignore` leaves it out" in hint("requirement.txt")
+    assert "COPY takes files" in hint("app.py")
 
 
 def test_a_dockerfile_in_utf_16_is_told_to_be_that() -> None:
@@ -177,7 +209,11 @@ def test_a_misspelt_stage_is_named_where_no_registry_can_be_asked() -> None:
     [
         (f"{V0}no build stage in current context", "begins with FROM"),
         (f"{V0}file with no instructions", "begins with FROM"),
-        (f"{V0}dockerfile parse error line 5: unknown instruction: EXPOZE", "malformed"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: EXPOZE", "is EXPOSE meant?"),
+        (f"{V0}dockerfile parse error line 9: unknown instruction: &&", "ends with a backslash"),
+        (f"{V0}dockerfile parse error line 9: Unknown flag: tart-period", "is --start-period meant?"),
+        (f'{V0}dockerfile parse error line 9: Unknown type "[\\"X\\"," in HEALTHCHECK (try CMD)', "has the word CMD"),
+        (f"{V0}base name (${{base}}) should not be blank", "ARG has to name it"),
         (f"{V0}Invalid containerPort: abc", "malformed"),
         ('#6 [2/2] COPY a /\n#6 ERROR: "/a" not found\nfailed to compute cache key: "/a" not found', "COPY t"),
         ("Step 2/2 : COPY a /\nCOPY failed: file not found in build context or excluded", "COPY takes"),

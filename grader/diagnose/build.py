@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from grader import transcript
-from grader.diagnose.finding import Finding
+from grader.diagnose.finding import Finding, quoted
 from grader.i18n import _
 from grader.text import one_line, visible
 from grader.transcript import Transcript
 
 
-def why_build_failed(output: str, dockerfile: str = "") -> Finding:
+def why_build_failed(output: str, dockerfile: str = "", files: Sequence[str] = ()) -> Finding:
+    """`files`: the names in the directory."""
     said = transcript.read(output)
     printed = f"{said.step}\n{said.builder}"
     said, dockerfile = said.short(), dockerfile[:20_000]
     looked_at = f"{said.step}\n{said.builder}"
     tail = visible("\n".join([said.command, *printed.strip().split("\n")][-15:]).strip(), 1500)
     for causes in (
-        _the_dockerfile(dockerfile),
+        _the_dockerfile(said, dockerfile, files),
         _an_image(output, dockerfile),
+        _a_line_too_long(said, dockerfile),
         _an_installation(said, dockerfile),
         _a_command(said, dockerfile),
     ):
@@ -38,23 +41,80 @@ def why_build_failed(output: str, dockerfile: str = "") -> Finding:
 Causes = Iterator[tuple[str, str]]
 
 
-def _the_dockerfile(dockerfile: str) -> Causes:
+def _the_dockerfile(said: Transcript, dockerfile: str, files: Sequence[str]) -> Causes:
     none = r"file with no instructions|no build stage.*"
     malformed = r"dockerfile parse error.*|unknown instruction:.*|Invalid containerPort.*"
     if dockerfile.startswith("\ufffd\ufffd") and "\0" in dockerfile:  # a byte order mark read as UTF-8
         hint = _("The Dockerfile is saved as UTF-16, as PowerShell's `>` does: save it as UTF-8.")
         yield f"{none}|{malformed}", hint
     yield none, _("A Dockerfile begins with FROM (only ARG may stand before it).")
-    yield malformed, _("The Dockerfile itself is malformed; mend the line named.")
+    yield malformed, _slip_in(said.builder) or _("The Dockerfile itself is malformed; mend the line named.")
+    yield (
+        r"base name \(.*\) should not be blank",
+        _(
+            "The variable in FROM has no value: before it, ARG has to name it in the same letter case, with a default."
+        ),
+    )
     yield (
         r"failed to (?:compute cache key|calculate checksum).*"
         r"|(?:COPY|ADD) failed: (?:file not found|no source|forbidden path).*",
-        _("COPY takes files from the directory being built: check the name, and that `.dockerignore` does not"
-          " leave it out."),
+        _misnamed(said.builder, files)
+        or _("COPY takes files from the directory being built: check the name, and that `.dockerignore` does not"
+             " leave it out."),
     )  # fmt: skip
     yield (
         r"COPY failed: stat .*|lstat \S+/merged/.*",
         _("COPY --from takes a path that the other stage or image has: check it, and the stage before it."),
+    )
+
+
+_INSTRUCTIONS = (
+    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "ONBUILD", "RUN",
+    "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+)  # fmt: skip
+_OPTIONS = (
+    "chmod", "chown", "from", "interval", "mount", "network", "platform", "retries", "start-period", "timeout",
+)  # fmt: skip
+
+
+def _near(name: str, names: Iterable[str]) -> str | None:
+    """Which of `names` is meant, most likely, whatever its letter case."""
+    known = {each.casefold(): each for each in names}
+    found = difflib.get_close_matches(name.casefold(), known, 1, 0.7)
+    return known[found[0]] if found else None
+
+
+def _slip_in(said: str) -> str | None:
+    """What is meant by a word that the builder does not know."""
+    if found := re.search(r"unknown instruction: (\S+)", said, re.IGNORECASE):
+        if near := _near(found[1], _INSTRUCTIONS):
+            return _("{name} is no instruction: is {near} meant?").format(
+                name=quoted(found[1], 40), near=near
+            )
+        return _(
+            "{name} is no instruction. Is it the rest of the line before? That then ends with a backslash."
+        ).format(name=quoted(found[1], 40))
+    found = re.search(r"unknown flag: (?:--)?([\w-]+)", said, re.IGNORECASE)
+    if found and (near := _near(found[1], _OPTIONS)):
+        return _("There is no option {name}: is --{near} meant?").format(
+            name=quoted(f"--{found[1]}", 40), near=near
+        )
+    if re.search(r"in HEALTHCHECK \(try CMD\)", said):
+        return _("After its options, HEALTHCHECK has the word CMD, and then the command.")
+    return None
+
+
+def _misnamed(said: str, files: Sequence[str]) -> str | None:
+    """Which of the directory's `files` is meant by one that is not there."""
+    found = re.search(r'"/([^"/]+)":? not found|: stat ([^\s/]+): file does not exist', said)
+    name = found and (found[1] or found[2])
+    if not name:
+        return None
+    if name in files:
+        return _("{name} is there, but `.dockerignore` leaves it out.").format(name=quoted(name, 60))
+    near = _near(name, files)
+    return near and _("There is no {name} in that directory: is {near} meant?").format(
+        name=quoted(name, 60), near=quoted(near, 60)
     )
 
 
@@ -74,6 +134,18 @@ def _an_image(output: str, dockerfile: str) -> Causes:
         r"|^.*(?:repository does not exist|manifest unknown|/[^\s/]+:[^\s/]+: not found$).*",
         hint,
     )
+
+
+def _a_line_too_long(said: Transcript, dockerfile: str) -> Causes:
+    continued = rf"\\[ \t]*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*({'|'.join(_INSTRUCTIONS)})[ \t]"
+    for swallowed in re.findall(continued, dockerfile):
+        if f" {swallowed} " in said.command:
+            yield (
+                r".+",
+                _(
+                    "{name} is taken for a part of that command: no backslash may end the line before it."
+                ).format(name=swallowed),
+            )
 
 
 def _an_installation(said: Transcript, dockerfile: str) -> Causes:
@@ -171,6 +243,10 @@ def _a_command(said: Transcript, dockerfile: str) -> Causes:
 
 def _not_found() -> Causes:
     yield (
+        r"Illegal option -o pipefail",
+        _('`pipefail` is bash\'s, and RUN uses sh: SHELL ["/bin/bash", "-o", "pipefail", "-c"] before it.'),
+    )
+    yield (
         r"\bsource: not found",
         _("`source` is bash's, and RUN uses sh: write a dot instead, as in `. .venv/bin/activate`."),
     )
@@ -186,4 +262,8 @@ def _not_found() -> Causes:
     yield (
         r"(?-i:\S+: (?:command |executable file )?not found.*)",  # an HTTP status is written with capitals
         _("The base image does not have that command: install it, or do without."),
+    )
+    yield (
+        r".*(?:no such|unrecognized|unknown|invalid|illegal) option.*",
+        _("That command has no such option: check its spelling."),
     )
