@@ -213,6 +213,7 @@ def test_a_misspelt_stage_is_named_where_no_registry_can_be_asked() -> None:
         (f"{V0}dockerfile parse error line 9: unknown instruction: &&", "ends with a backslash"),
         (f"{V0}dockerfile parse error line 9: Unknown flag: tart-period", "is --start-period meant?"),
         (f'{V0}dockerfile parse error line 9: Unknown type "[\\"X\\"," in HEALTHCHECK (try CMD)', "has the word CMD"),
+        (f"{V0}failed to process \"${{BASE\": missing ':' in substitution", "a brace is not closed"),
         (f"{V0}base name (${{base}}) should not be blank", "ARG has to name it"),
         (f"{V0}Invalid containerPort: abc", "malformed"),
         ('#6 [2/2] COPY a /\n#6 ERROR: "/a" not found\nfailed to compute cache key: "/a" not found', "COPY t"),

@@ -50,6 +50,10 @@ def _the_dockerfile(said: Transcript, dockerfile: str, files: Sequence[str]) -> 
     yield none, _("A Dockerfile begins with FROM (only ARG may stand before it).")
     yield malformed, _slip_in(said.builder) or _("The Dockerfile itself is malformed; mend the line named.")
     yield (
+        r"failed to process \".*|unexpected end of statement.*",
+        _("A quote or a brace is not closed there: a variable reads ${NAME}."),
+    )
+    yield (
         r"base name \(.*\) should not be blank",
         _(
             "The variable in FROM has no value: before it, ARG has to name it in the same letter case, with a default."
