@@ -172,9 +172,8 @@ class Running:
                     until = max(until, self.started + self.grace)
                 if time.monotonic() > until:
                     log = self.app.logs() if answer.status >= 500 else ""
-                    cause = diagnose.cause_in(log, self.facts)
                     raise Fault(
-                        *diagnose.why_wrong_answer(route, answer, fault, log, cause),
+                        *diagnose.why_wrong_answer(route, answer, fault, log),
                         evidence={"status": answer.status, "body": answer.text[:2000]},
                     )
             except probe.NoAnswer as error:

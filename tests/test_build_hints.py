@@ -139,9 +139,15 @@ def test_an_instruction_that_became_a_part_of_the_one_before_is_named(builder) -
     command = "pip install -r requirements.txt COPY app.py ."
     output = builder("ERROR: No matching distribution found for COPY", command)
     dockerfile = "FROM x\nRUN pip install \\\n  -r requirements.txt \\\n# the code\nCOPY app.py .\n"
-    assert "COPY is taken for a part" in (diagnose.why_build_failed(output, dockerfile)[1] or "")
+    assert "COPY is taken for the rest" in (diagnose.why_build_failed(output, dockerfile)[1] or "")
+    exposed = f"{V0}invalid containerPort: CMD"
+    assert "CMD is taken" in (diagnose.why_build_failed(exposed, "FROM x\nEXPOSE 5000 \\\nCMD x\n")[1] or "")
+    probe = f'{V0}dockerfile parse error line 2: Unknown type "X" in HEALTHCHECK (try CMD)'
+    assert "has the word CMD" in (
+        diagnose.why_build_failed(probe, "FROM x\nHEALTHCHECK --interval=1s \\\n  CMD true\n")[1] or ""
+    )
     unbroken = dockerfile.replace(".txt \\", ".txt")
-    assert "COPY is taken for a part" not in (diagnose.why_build_failed(output, unbroken)[1] or "")
+    assert "COPY is taken for the rest" not in (diagnose.why_build_failed(output, unbroken)[1] or "")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,10 @@ def test_a_misspelt_stage_is_named_where_no_registry_can_be_asked() -> None:
         (f"{V0}no build stage in current context", "begins with FROM"),
         (f"{V0}file with no instructions", "begins with FROM"),
         (f"{V0}dockerfile parse error line 5: unknown instruction: EXPOZE", "is EXPOSE meant?"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: RNU", "is RUN meant?"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: CD", "ends with a backslash"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: CHMOD", "ends with a backslash"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: USERADD", "ends with a backslash"),
         (f"{V0}dockerfile parse error line 9: unknown instruction: &&", "ends with a backslash"),
         (f"{V0}dockerfile parse error line 9: Unknown flag: tart-period", "is --start-period meant?"),
         (f'{V0}dockerfile parse error line 9: Unknown type "[\\"X\\"," in HEALTHCHECK (try CMD)', "has the word CMD"),

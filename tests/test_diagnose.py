@@ -328,6 +328,8 @@ ZeroDivisionError: division by zero
     [
         (500, TRACEBACK, "ZeroDivisionError: division by zero"),
         (500, "", "its log has the traceback"),
+        (500, f"PermissionError: '/x'\n{TRACEBACK}", "ZeroDivisionError: division by zero"),
+        (500, f"{TRACEBACK}PermissionError: [Errno 13] Permission denied: '/data'", "chown it to that user"),
         (503, TRACEBACK, "not ready"),
         (401, "", "without a login"),
         (400, "", "a plain GET"),
@@ -337,7 +339,7 @@ ZeroDivisionError: division by zero
 def test_what_another_status_comes_to_is_told(status: int, log: str, said: str) -> None:
     message, hint = diagnose.why_wrong_answer(GREETING, Answer(status), "status", log)
     assert said in (hint or "")
-    assert (TRACEBACK.splitlines()[-1] in message) is (status == 500 and bool(log))
+    assert ("division by zero" in message) is (status == 500 and bool(log))
 
 
 def test_a_proxys_own_answer_and_one_that_is_compressed_unasked_are_named() -> None:
@@ -504,7 +506,8 @@ def test_an_error_that_python_ended_with_is_told() -> None:
 
 
 def test_workers_that_end_again_and_again_are_not_said_to_hang() -> None:
-    log = "[6] [ERROR] Worker (pid:9) exited with code 1.\n[12] [INFO] Booting worker with pid: 12"
+    log = "[6] [ERROR] Worker (pid:9) exited with code 1.\n[12] [INFO] Booting worker with pid: 12\n"
+    log += "[6] [ERROR] Worker (pid:12) exited with code 1.\n"
     message, hint = why_no_answer(NoAnswer("timeout"), 5000, None, 30, log=log, cause=diagnose.cause_in(log))
     assert "as soon as they have begun" in (hint or "")
     assert log.splitlines()[0] in message

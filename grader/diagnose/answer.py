@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from grader.assignment import Route
 from grader.container import Listener
 from grader.diagnose.finding import Finding, last_words, quoted
+from grader.diagnose.start import cause_in
 from grader.i18n import _
 from grader.probe import Answer, NoAnswer
 from grader.text import one_line
@@ -152,12 +153,10 @@ def _why_unreached(seen: Silent, here: Sequence[Listener]) -> Finding:
     )
 
 
-def why_wrong_answer(
-    route: Route, answer: Answer, fault: str, log: str = "", cause: str | None = None
-) -> Finding:
-    """`fault` is what `probe.mismatch` gave; `cause`: how to mend what the application's `log` tells of."""
+def why_wrong_answer(route: Route, answer: Answer, fault: str, log: str = "") -> Finding:
+    """`fault` is what `probe.mismatch` gave; `log` the application's."""
     if fault == "status":
-        return _wrong_status(route, answer, log, cause)
+        return _wrong_status(route, answer, log)
     if (encoding := answer.headers.get("content-encoding", "identity")) != "identity":
         return (
             _("{route} answers {status} with Content-Encoding {encoding}, which was not asked for.").format(
@@ -190,7 +189,7 @@ def why_wrong_answer(
     return _wrong_json(route, got)
 
 
-def _wrong_status(route: Route, answer: Answer, log: str, cause: str | None) -> Finding:
+def _wrong_status(route: Route, answer: Answer, log: str) -> Finding:
     message = _("{route} answers {status}, not {wanted}.").format(
         route=route, status=answer.status, wanted=route.status
     )
@@ -211,7 +210,7 @@ def _wrong_status(route: Route, answer: Answer, log: str, cause: str | None) -> 
     if answer.status == 503:
         return message, _("It says that it is not ready: be so sooner, or give HEALTHCHECK a --start-period.")
     if answer.status >= 500:
-        return _with_log(message, log), _why_it_fails(log, cause)
+        return _with_log(message, log), _why_it_fails(log)
     if answer.status in (401, 403):
         return message, _("Let it answer anybody: it is asked without a login.")
     if answer.status >= 400:
@@ -221,13 +220,14 @@ def _wrong_status(route: Route, answer: Answer, log: str, cause: str | None) -> 
     return message, _("Let the view answer with {wanted}: return …, {wanted}.").format(wanted=route.status)
 
 
-def _why_it_fails(log: str, cause: str | None) -> str:
-    raised = [one_line(each, 80) for each in _RAISED.findall(log)]
-    if cause and not (raised and raised[-1] in cause):
-        return cause
-    if raised:
-        return _("The application fails while it answers: {0}").format(raised[-1])
-    return _("The application fails while it answers: its log has the traceback.")
+def _why_it_fails(log: str) -> str:
+    raised = _RAISED.findall(log)
+    if not raised:
+        return _("The application fails while it answers: its log has the traceback.")
+    told, mend = one_line(raised[-1], 80), cause_in(raised[-1])
+    return (
+        mend if mend and told not in mend else _("The application fails while it answers: {0}").format(told)
+    )
 
 
 # The last line of a traceback.

@@ -21,9 +21,9 @@ def why_build_failed(output: str, dockerfile: str = "", files: Sequence[str] = (
     looked_at = f"{said.step}\n{said.builder}"
     tail = visible("\n".join([said.command, *printed.strip().split("\n")][-15:]).strip(), 1500)
     for causes in (
+        _a_line_too_long(said, dockerfile),
         _the_dockerfile(said, dockerfile, files),
         _an_image(output, dockerfile),
-        _a_line_too_long(said, dockerfile),
         _an_installation(said, dockerfile),
         _a_command(said, dockerfile),
     ):
@@ -39,6 +39,28 @@ def why_build_failed(output: str, dockerfile: str = "", files: Sequence[str] = (
 
 # What may be said, the likelier or the more certain first, and what to do about it.
 Causes = Iterator[tuple[str, str]]
+
+
+def _a_line_too_long(said: Transcript, dockerfile: str) -> Causes:
+    for swallowed in _swallowed(dockerfile):
+        if re.search(rf"[\s\"]{swallowed}\b", f"{said.command}\n{said.builder}"):
+            yield (
+                r".+",
+                _("{name} is taken for the rest of the line before: no backslash may end that one.").format(
+                    name=swallowed
+                ),
+            )
+
+
+def _swallowed(dockerfile: str) -> Iterator[str]:
+    """The instructions that stand where the one before goes on."""
+    begun = ""
+    for line in dockerfile.splitlines():
+        word = line.partition("#")[0].strip().partition(" ")[0]
+        if word and begun and word in _INSTRUCTIONS and (begun, word) != ("HEALTHCHECK", "CMD"):
+            yield word
+        if word:
+            begun = (begun or word.upper()) if re.search(r"\\\s*$", line) else ""
 
 
 def _the_dockerfile(said: Transcript, dockerfile: str, files: Sequence[str]) -> Causes:
@@ -82,9 +104,10 @@ _OPTIONS = (
 
 
 def _near(name: str, names: Iterable[str]) -> str | None:
-    """Which of `names` is meant, most likely, whatever its letter case."""
-    known = {each.casefold(): each for each in names}
-    found = difflib.get_close_matches(name.casefold(), known, 1, 0.7)
+    """Which of `names` is meant, most likely, whatever its letter case; not where it may be a command, as `cd` is."""
+    known, folded = {each.casefold(): each for each in names}, name.casefold()
+    found = [each for each in known if sorted(each) == sorted(folded)]
+    found = found or (difflib.get_close_matches(folded, known, 1, 0.78) if len(folded) > 2 else [])
     return known[found[0]] if found else None
 
 
@@ -138,18 +161,6 @@ def _an_image(output: str, dockerfile: str) -> Causes:
         r"|^.*(?:repository does not exist|manifest unknown|/[^\s/]+:[^\s/]+: not found$).*",
         hint,
     )
-
-
-def _a_line_too_long(said: Transcript, dockerfile: str) -> Causes:
-    continued = rf"\\[ \t]*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*({'|'.join(_INSTRUCTIONS)})[ \t]"
-    for swallowed in re.findall(continued, dockerfile):
-        if f" {swallowed} " in said.command:
-            yield (
-                r".+",
-                _(
-                    "{name} is taken for a part of that command: no backslash may end the line before it."
-                ).format(name=swallowed),
-            )
 
 
 def _an_installation(said: Transcript, dockerfile: str) -> Causes:

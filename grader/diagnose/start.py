@@ -267,7 +267,7 @@ def _known_cause_in(log: str) -> str | None:
          _("Most likely it starts more processes and threads than the limit: give the server fewer.")),
         (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
         (rf"{_TRACEBACK}\s*\Z|Exception in worker process\n{_TRACEBACK}", stopped),
-        (r"Worker \(pid:\d+\) exited with code|WORKER TIMEOUT",
+        (r"Worker \(pid:\d+\) exited with code (?:.*\n)+?.*Worker \(pid:\d+\) exited with code ",
          _("gunicorn's workers end as soon as they have begun, and none answers: look into its log.")),
     )  # fmt: skip
     for pattern, cause in causes:
