@@ -1,7 +1,7 @@
 # make demo: the main job on three submissions. make test: everything. Both set up what they need.
 export PYTHON # another interpreter than the one that tools/venv chooses
 
-.PHONY: setup engine base packages programs demo test test-faults test-others test-engines lint bench fuzz soak clean
+.PHONY: setup engine base packages programs demo test test-faults test-others test-engines lint bench fuzz soak slips clean
 
 setup: .venv/.done ## leaves .venv/bin/grader
 .venv/.done: pyproject.toml requirements-dev.txt tools/venv
@@ -56,6 +56,9 @@ fuzz: setup ## garble what a registry says for SECONDS
 
 soak: setup engine base programs ## COUNT gradings under load, none of them wrong
 	.venv/bin/python benchmarks/soak.py
+
+slips: setup engine base ## COUNT slips of the pen in the reference: plain Docker has to agree on each
+	.venv/bin/python benchmarks/slips.py
 
 lock: ## pin anew what pyproject.toml asks for
 	.venv/bin/pip install --quiet uv
