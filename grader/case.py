@@ -237,7 +237,9 @@ class Case:
 
             if "exec format error" in failure.output and self.foreign():
                 raise no_emulation(self.assignment.platform) from None
-            files = [file.name for file in directory.iterdir()]
+            files: list[str] = []
+            with contextlib.suppress(OSError):
+                files = [file.name for file in directory.iterdir()]
             message, hint = diagnose.why_build_failed(failure.output, build.dockerfile_of(directory), files)
             raise Fault(message, hint, check="build") from None
 

@@ -171,7 +171,7 @@ class Running:
                 if answer.status in (502, 503, 504):
                     until = max(until, self.started + self.grace)
                 if time.monotonic() > until:
-                    log = self.app.logs() if answer.status >= 500 else ""
+                    log = self._log() if answer.status >= 500 else ""
                     raise Fault(
                         *diagnose.why_wrong_answer(route, answer, fault, log),
                         evidence={"status": answer.status, "body": answer.text[:2000]},
@@ -199,7 +199,7 @@ class Running:
                     "Run the grader on the engine's own machine, not beside it in a container or across a network."
                 ),
             )
-        log = self.app.logs() if silence.kind == "timeout" or (listeners is not None and not here) else ""
+        log = self._log() if silence.kind == "timeout" or (listeners is not None and not here) else ""
         address = self.app.address if here and silence.kind == "closed" else None
         seen = diagnose.Silent(
             silence, self.app.port, listeners, waited,
@@ -211,6 +211,12 @@ class Running:
             cause=diagnose.cause_in(log, self.facts),
         )  # fmt: skip
         return Fault(*diagnose.why_no_answer(seen))
+
+    def _log(self) -> str:
+        """For a hint, of an application whose fault is certain."""
+        with contextlib.suppress(Trouble):
+            return self.app.logs()
+        return ""
 
     def _commands(self) -> str:
         """What the image starts, and what runs: an entrypoint may start anything."""

@@ -83,11 +83,12 @@ def _pulls(api: Any, theirs: Whose, seen: set[str], over: bool) -> int:
     for volume in api.volumes(filters={"name": PREFIX})["Volumes"] or ():
         if not theirs(volume["Name"].removeprefix(PREFIX)):
             continue
-        if told := volume["Labels"]:
-            seen.update(filter(None, [told.get(BRINGS)]))
+        told = volume["Labels"] or {}
+        seen.update(filter(None, [told.get(BRINGS)]))
+        if pulled := told.get(PULLS):
             with _gone():
-                seen.add(api.inspect_image(told[PULLS])["Id"])
-                api.remove_image(told[PULLS])
+                seen.add(api.inspect_image(pulled)["Id"])
+                api.remove_image(pulled)
                 found += 1
         if over:
             found += 1

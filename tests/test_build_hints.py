@@ -8,7 +8,7 @@ from grader import build as builds
 from grader import diagnose, transcript
 from grader.text import visible
 
-from .support.builders import BUILDERS, DENIED, NO_VERSION, PIP, V0, from_classic, refused
+from .support.builders import BUILDERS, DENIED, NO_VERSION, PIP, V0, buildkit, from_classic, refused
 
 CONFLICT = (
     "ERROR: Cannot install -r r.txt (line 1) and Werkzeug==2.0.0 because these package versions have conflicting"
@@ -165,8 +165,37 @@ def test_a_file_that_is_called_otherwise_or_left_out_is_named(said: str) -> None
 
     assert "is “requirements.txt” meant?" in hint("Dockerfile", "requirements.txt")
     assert "is “Requirement.txt” meant?" in hint("Requirement.txt")
-    assert "`.dockerignore` leaves it out" in hint("requirement.txt")
+    assert "`.dockerignore` leaves it out" in hint("requirement.txt", ".dockerignore")
+    assert "COPY takes files" in hint("requirement.txt")
     assert "COPY takes files" in hint("app.py")
+
+
+def test_a_file_that_another_stage_lacks_is_not_looked_for_here() -> None:
+    said = '#9 [stage-1 3/4] COPY --from=build /app /app\n#9 ERROR: failed to calculate checksum: "/app": not found'
+    assert "COPY --from takes" in (diagnose.why_build_failed(said, files=["app", ".dockerignore"])[1] or "")
+
+
+@pytest.mark.parametrize(
+    "dockerfile",
+    [
+        'FROM x\nRUN sqlite3 a.db "SELECT name \\\n FROM t"\n',
+        "# escape=`\nFROM x\nRUN echo C:\\\nFROM y\n",
+        "FROM x\nRUN cat <<EOF \\\nFROM y\nEOF\n",
+    ],
+)
+def test_a_word_that_is_no_instruction_where_it_stands_is_not_named(dockerfile: str) -> None:
+    said = buildkit("E: y", "sqlite3 a.db SELECT name FROM t")
+    assert "is taken for" not in (diagnose.why_build_failed(said, dockerfile)[1] or "")
+
+
+def test_an_option_of_another_instruction_is_not_suggested_for_itself() -> None:
+    said = f"{V0}dockerfile parse error line 2: unknown flag: --from"
+    assert "is --from meant" not in (diagnose.why_build_failed(said, "FROM x\nADD --from=y /a /b\n")[1] or "")
+
+
+def test_what_a_step_only_warned_of_is_not_why_it_failed() -> None:
+    said = buildkit("configure: WARNING: unrecognized options: --disable-foo\nmake: *** Error 1", "make")
+    assert "no such option" not in (diagnose.why_build_failed(said)[1] or "")
 
 
 def test_a_dockerfile_in_utf_16_is_told_to_be_that() -> None:
@@ -217,10 +246,10 @@ def test_a_misspelt_stage_is_named_where_no_registry_can_be_asked() -> None:
         (f"{V0}file with no instructions", "begins with FROM"),
         (f"{V0}dockerfile parse error line 5: unknown instruction: EXPOZE", "is EXPOSE meant?"),
         (f"{V0}dockerfile parse error line 5: unknown instruction: RNU", "is RUN meant?"),
-        (f"{V0}dockerfile parse error line 5: unknown instruction: CD", "ends with a backslash"),
-        (f"{V0}dockerfile parse error line 5: unknown instruction: CHMOD", "ends with a backslash"),
-        (f"{V0}dockerfile parse error line 5: unknown instruction: USERADD", "ends with a backslash"),
-        (f"{V0}dockerfile parse error line 9: unknown instruction: &&", "ends with a backslash"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: CD", "has to end with a backslash"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: CHMOD", "has to end with a backslash"),
+        (f"{V0}dockerfile parse error line 5: unknown instruction: USERADD", "has to end with a backslash"),
+        (f"{V0}dockerfile parse error line 9: unknown instruction: &&", "has to end with a backslash"),
         (f"{V0}dockerfile parse error line 9: Unknown flag: tart-period", "is --start-period meant?"),
         (f'{V0}dockerfile parse error line 9: Unknown type "[\\"X\\"," in HEALTHCHECK (try CMD)', "has the word CMD"),
         (f"{V0}failed to process \"${{BASE\": missing ':' in substitution", "a brace is not closed"),

@@ -92,6 +92,12 @@ def test_a_curl_that_was_installed_is_a_curl() -> None:
         ["CMD", "python", "-c", "True or urlopen('http://localhost:5000/')"],
         ["CMD", "python", "-c", "f = lambda: urlopen('http://localhost:5000/')"],
         ["CMD", "python", "health.py"],
+        ["CMD", "curl", "-fs", "file:///etc/hostname#/dev/tcp/127.0.0.1/5000"],
+        ["CMD", "curl", "-fs", "file:///etc/hostname#http://127.0.0.1:5000/"],
+        ["CMD", "curl", "-fs", "http://localhost:5000/", "file:///etc/hostname"],
+        ["CMD", "python", "-c", "urlopen('data:,/dev/tcp/127.0.0.1/5000')"],
+        ["CMD", "python", "-c", "urlopen('data:,http://127.0.0.1:5000/')"],
+        ["CMD", "python", "-c", "urlopen('http://example.org/dev/tcp/127.0.0.1/5000')"],
         ["CMD"],
     ],
 )
@@ -200,6 +206,9 @@ NO_PORT = "ValueError: invalid literal\nhttp.client.InvalidURL: nonnumeric port:
         (["CMD", "python", "-c", "create_connection(('localhost', 80), 2)"], 1, NO_IPV6, "asks port 80;"),
         (["CMD", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/80"], 1, "bash: connect: Connection refused", "port 80;"),
         (["CMD", "python", "-c", HTTP_CLIENT], 1, "", "It asks “/healthz”"),
+        (["CMD", "python", "-c", HTTP_CLIENT.replace(", '/", ",'/")], 1, "HTTP/1.1 404", "no route “/healthz”"),
+        (["CMD", "python", "-c", HTTP_CLIENT.replace("'/healthz'", "p")], 1, "HTTP/1.1 404", "a route that the app"),
+        (["CMD", "python", "-c", f"connect(('localhost', 5000)); {PY}"], 1, "HTTP/1.1 404", "no route “/health”"),
         (["CMD-SHELL", '["$(curl -s localhost:5000)" = "ok" ]'], 127, "/bin/sh: 1: [ok: not found", "Run it yourself"),
     ],
 )  # fmt: skip
@@ -492,9 +501,18 @@ NO_URL_QUOTE = (
 
 
 def test_what_a_worker_died_of_is_found_before_the_servers_own_end() -> None:
-    log = "PermissionError: [Errno 13] Permission denied: '/data/x'\n" + "gunicorn's own\n" * 60
-    assert "cannot access '/data/x'" in (diagnose.cause_in(log) or "")
-    assert "NameError: x" in (diagnose.cause_in(f"{log}NameError: x") or "")
+    log = "PermissionError: [Errno 13] Permission denied: '/data/x'\n" + "its own\n" * 60
+    end = "gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>"
+    assert "cannot access '/data/x'" in (diagnose.cause_in(log + end) or "")
+    assert "NameError: x" in (diagnose.cause_in(f"{log}NameError: x\n{end}") or "")
+    assert diagnose.cause_in(log) is None  # that was long before
+
+
+def test_what_a_log_says_besides_is_not_why_it_was_killed_for_its_memory() -> None:
+    log = "chown: changing ownership of '/data': Permission denied"
+    assert "more memory" in (diagnose.why_it_died(137, True, log, 9)[1] or "")
+    hung = why_no_answer(NoAnswer("timeout"), 5000, None, 30, log=log, cause=diagnose.cause_in(log))
+    assert "hangs" in (hung[1] or "")
 
 
 def test_an_error_that_python_ended_with_is_told() -> None:
@@ -514,7 +532,11 @@ def test_workers_that_end_again_and_again_are_not_said_to_hang() -> None:
 
 
 def test_a_server_on_an_address_that_the_container_lacks_is_told() -> None:
-    assert "0.0.0.0" in (diagnose.cause_in("OSError: [Errno 99] Cannot assign requested address") or "")
+    error = "OSError: [Errno 99] Cannot assign requested address"
+    assert "0.0.0.0" in (diagnose.cause_in(error) or "")
+    assert "0.0.0.0" in (diagnose.cause_in(f"[ERROR] connection to ('::1', 5000) failed: {error}") or "")
+    for connecting in ("redis: Error 99 connecting to localhost:6379", "connect() to [::1]:5000 failed (99)"):
+        assert "0.0.0.0" not in (diagnose.cause_in(f"{connecting}. {error}") or "")
 
 
 def test_what_a_program_says_of_a_request_is_no_missing_command() -> None:

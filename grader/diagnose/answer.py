@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from grader.assignment import Route
 from grader.container import Listener
 from grader.diagnose.finding import Finding, last_words, quoted
-from grader.diagnose.start import cause_in
+from grader.diagnose.start import WORKERS_END, cause_in
 from grader.i18n import _
 from grader.probe import Answer, NoAnswer
 from grader.text import one_line
@@ -76,10 +76,8 @@ def _why_not_read(seen: Silent) -> Finding | None:
         hint = _(
             "The application hangs: look for an endless loop, a wait, or a debugger's prompt before it answers."
         )
-        return (
-            _with_log(hangs.format(port=port, seconds=seen.seconds), seen.log if seen.cause else ""),
-            seen.cause or hint,
-        )
+        hangs, die = hangs.format(port=port, seconds=seen.seconds), re.search(WORKERS_END, seen.log)
+        return (_with_log(hangs, seen.log), seen.cause) if die and seen.cause else (hangs, hint)
     if silence.kind == "malformed" or seen.tls:
         return (
             _("What port {port} answers is not HTTP: {detail}").format(
@@ -211,7 +209,7 @@ def _wrong_status(route: Route, answer: Answer, log: str) -> Finding:
         return message, _("It says that it is not ready: be so sooner, or give HEALTHCHECK a --start-period.")
     if answer.status >= 500:
         return _with_log(message, log), _why_it_fails(log)
-    if answer.status in (401, 403):
+    if answer.status == 401:
         return message, _("Let it answer anybody: it is asked without a login.")
     if answer.status >= 400:
         return message, _(
@@ -224,10 +222,9 @@ def _why_it_fails(log: str) -> str:
     raised = _RAISED.findall(log)
     if not raised:
         return _("The application fails while it answers: its log has the traceback.")
-    told, mend = one_line(raised[-1], 80), cause_in(raised[-1])
-    return (
-        mend if mend and told not in mend else _("The application fails while it answers: {0}").format(told)
-    )
+    if raised[-1].startswith(("PermissionError", "ModuleNotFoundError")) and (mend := cause_in(raised[-1])):
+        return mend
+    return _("The application fails while it answers: {0}").format(one_line(raised[-1], 80))
 
 
 # The last line of a traceback.

@@ -53,14 +53,18 @@ def _a_line_too_long(said: Transcript, dockerfile: str) -> Causes:
 
 
 def _swallowed(dockerfile: str) -> Iterator[str]:
-    """The instructions that stand where the one before goes on."""
+    """The instructions that stand where the one before goes on, and not in quotes or a heredoc."""
     begun = ""
+    if re.match(r"#\s*escape\s*=\s*`", dockerfile):
+        return
     for line in dockerfile.splitlines():
         word = line.partition("#")[0].strip().partition(" ")[0]
-        if word and begun and word in _INSTRUCTIONS and (begun, word) != ("HEALTHCHECK", "CMD"):
+        in_quotes = "<<" in begun or begun.count('"') % 2 or begun.count("'") % 2
+        its_own = word == "CMD" and begun.upper().startswith("HEALTHCHECK") and " CMD " not in begun
+        if begun and word in _INSTRUCTIONS and not in_quotes and not its_own:
             yield word
         if word:
-            begun = (begun or word.upper()) if re.search(r"\\\s*$", line) else ""
+            begun = f"{begun} {line} ".lstrip() if re.search(r"\\\s*$", line) else ""
 
 
 def _the_dockerfile(said: Transcript, dockerfile: str, files: Sequence[str]) -> Causes:
@@ -71,10 +75,8 @@ def _the_dockerfile(said: Transcript, dockerfile: str, files: Sequence[str]) -> 
         yield f"{none}|{malformed}", hint
     yield none, _("A Dockerfile begins with FROM (only ARG may stand before it).")
     yield malformed, _slip_in(said.builder) or _("The Dockerfile itself is malformed; mend the line named.")
-    yield (
-        r"failed to process \".*|unexpected end of statement.*",
-        _("A quote or a brace is not closed there: a variable reads ${NAME}."),
-    )
+    if re.search(unclosed := r"failed to process .*(?:unexpected end of statement|missing).*", said.builder):
+        yield unclosed, _("A quote or a brace is not closed there: a variable reads ${NAME}.")
     yield (
         r"base name \(.*\) should not be blank",
         _(
@@ -84,14 +86,18 @@ def _the_dockerfile(said: Transcript, dockerfile: str, files: Sequence[str]) -> 
     yield (
         r"failed to (?:compute cache key|calculate checksum).*"
         r"|(?:COPY|ADD) failed: (?:file not found|no source|forbidden path).*",
-        _misnamed(said.builder, files)
+        _misnamed(said, files)
         or _("COPY takes files from the directory being built: check the name, and that `.dockerignore` does not"
              " leave it out."),
     )  # fmt: skip
     yield (
         r"COPY failed: stat .*|lstat \S+/merged/.*",
-        _("COPY --from takes a path that the other stage or image has: check it, and the stage before it."),
+        _not_in_the_stage(),
     )
+
+
+def _not_in_the_stage() -> str:
+    return _("COPY --from takes a path that the other stage or image has: check it, and the stage before it.")
 
 
 _INSTRUCTIONS = (
@@ -119,10 +125,10 @@ def _slip_in(said: str) -> str | None:
                 name=quoted(found[1], 40), near=near
             )
         return _(
-            "{name} is no instruction. Is it the rest of the line before? That then ends with a backslash."
+            "{name} is no instruction. Is it the rest of the line before? Then that line has to end with a backslash."
         ).format(name=quoted(found[1], 40))
     found = re.search(r"unknown flag: (?:--)?([\w-]+)", said, re.IGNORECASE)
-    if found and (near := _near(found[1], _OPTIONS)):
+    if found and (near := _near(found[1], _OPTIONS)) and near != found[1].casefold():
         return _("There is no option {name}: is --{near} meant?").format(
             name=quoted(f"--{found[1]}", 40), near=near
         )
@@ -131,15 +137,19 @@ def _slip_in(said: str) -> str | None:
     return None
 
 
-def _misnamed(said: str, files: Sequence[str]) -> str | None:
+def _misnamed(said: Transcript, files: Sequence[str]) -> str | None:
     """Which of the directory's `files` is meant by one that is not there."""
-    found = re.search(r'"/([^"/]+)":? not found|: stat ([^\s/]+): file does not exist', said)
+    if re.search(r"\bfrom=", said.command):
+        return _not_in_the_stage()
+    found = re.search(r'"/([^"/]+)":? not found|: stat ([^\s/]+): file does not exist', said.builder)
     name = found and (found[1] or found[2])
     if not name:
         return None
     if name in files:
-        return _("{name} is there, but `.dockerignore` leaves it out.").format(name=quoted(name, 60))
-    near = _near(name, files)
+        ignored = any(file.endswith(".dockerignore") for file in files)
+        said_so = _("{name} is there, but `.dockerignore` leaves it out.").format(name=quoted(name, 60))
+        return said_so if ignored else None
+    near = _near(name, files[:2000])
     return near and _("There is no {name} in that directory: is {near} meant?").format(
         name=quoted(name, 60), near=quoted(near, 60)
     )
@@ -230,7 +240,7 @@ def _a_command(said: Transcript, dockerfile: str) -> Causes:
             "That file may not be executed: RUN chmod 755 on it first, before USER, or copy it with COPY --chmod=755."
         ),
     )
-    if re.search(r"^\s*USER\s", dockerfile, re.MULTILINE | re.IGNORECASE):
+    if re.search(r"^[ \t]*USER\s", dockerfile, re.MULTILINE | re.IGNORECASE):
         yield (
             r".*Permission denied.*",
             _("What a RUN after USER does is done as that user: install before USER, or give it the folder."),
@@ -279,6 +289,6 @@ def _not_found() -> Causes:
         _("The base image does not have that command: install it, or do without."),
     )
     yield (
-        r".*(?:no such|unrecognized|unknown|invalid|illegal) option.*",
+        r"(?:no such|unrecognized|unknown|invalid|illegal) option\b.*",
         _("That command has no such option: check its spelling."),
     )

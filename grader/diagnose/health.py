@@ -217,7 +217,7 @@ _BARE_404 = re.compile(r"(?<!line )\b404\b(?!\s+\d)")  # neither a traceback's n
 def _answered(test: Sequence[str], probe: Probe) -> str | None:
     """What its output tells of the application's answer."""
     url, status = _url(spoken(test)), (_STATUS.findall(probe.output) or [""])[-1]
-    if url is None:  # a script's to know
+    if url is None or url.path is None:  # a script's to know
         if status == "404":
             return _("The health check asks a route that the application does not have.")
         return (
@@ -296,17 +296,18 @@ def _perhaps(test: Sequence[str], probe: Probe, port: int) -> str | None:
     url = _url(spoken(test))
     if found := _MISSING.search(probe.output):
         return _absent(found["name"], port)
-    if url and not _elsewhere(url, port) and url.path not in ("", "/", "/health"):
+    if url and not _elsewhere(url, port) and url.path not in (None, "", "/", "/health"):
         return _("It asks {path}: is that one of the application's routes?").format(path=quoted(url.path, 60))
     return _elsewhere(url, port)
 
 
 class _Url:
-    """An address in a health check. Its port is None where that is a variable's."""
+    """An address in a health check. Its port is None where that is a variable's, its path where it stands elsewhere."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, path_is_known: bool = True) -> None:
         parts = urlsplit(text)
-        self.host, self.path, self.secure = parts.hostname or "", parts.path, parts.scheme == "https"
+        self.host, self.secure = parts.hostname or "", parts.scheme == "https"
+        self.path = parts.path if path_is_known else None
         variable = re.search(r"\$\{?[A-Za-z_]\w*\}?", parts.netloc)
         self.variable = variable[0] if variable else None
         default = None if variable or parts.netloc.endswith(":") else 443 if self.secure else 80
@@ -319,20 +320,33 @@ class _Url:
 # Host and port as Python and bash take them, and what is asked there. `spoken` puts quotes about quotes.
 _PLACE = re.compile(
     r"(?:HTTPConnection\(|create_connection\(\(|\.connect(?:_ex)?\(\(|/dev/tcp/)['\"]{0,5}(?P<host>[\w.-]{1,253})"
-    r"['\"]{0,5}(?:,\s*(?:port=)?|/)(?P<port>\d{1,5})\b"
-    r"(?:.{0,200}?\bGET\b['\"]{0,5},?\s+?['\"]{0,5}(?P<path>/[\w./-]{0,200}))?"
+    r"['\"]{0,5}(?:,\s{0,20}(?:port=)?|/)(?P<port>\d{1,5})\b"
+    r"(?:.{0,200}?\b(?:GET|HEAD)\b['\"]{0,5}(?:,\s{0,20}|\s{1,20})['\"]{0,5}(?P<path>/[\w./-]{0,200}))?"
 )
 
 
 def _url(text: str) -> _Url | None:
-    if place := _PLACE.search(text):
-        return _Url("http://{host}:{port}{path}".format_map(place.groupdict(default="")))
+    text = text[:4000]  # of what is longer, some of it would take minutes to look through
     found = re.search(r"https?://[^\s'\"|;)&>]+", text)
+    if not found and (place := _PLACE.search(text)):
+        return _Url(
+            "http://{host}:{port}{path}".format_map(place.groupdict(default="")),
+            path_is_known=bool(place["path"]),
+        )
     bare = re.search(
         r"(?:curl|wget)\b.*?\s((?:localhost|127\.0\.0\.1)(?::[^\s/'\"|;)&>]*)?(?:/[^\s'\"|;)&>]*)?)", text
     )
     try:
         return _Url(found[0]) if found else _Url(f"http://{bare[1]}") if bare else None
+    except ValueError:  # brackets that hold no address
+        return None
+
+
+def _url_alone(word: str) -> _Url | None:
+    """Of a word that is an address from its beginning."""
+    bare = re.match(r"(?:localhost|127\.0\.0\.1)(?:[:/]|$)", word)
+    try:
+        return _Url(f"http://{word}" if bare else word) if bare or re.match(r"https?://", word) else None
     except ValueError:  # brackets that hold no address
         return None
 
@@ -371,8 +385,9 @@ def must_ask(facts: Facts, port: int) -> bool:
             re.match(r"-[A-Za-z]*[VhM]|--(?:ver|h|man)", w) for w in words[1:]
         ):  # tells of itself, and asks nobody
             return False
-        urls = [u for w in words[1:] if not w.startswith("-") and (u := _url(f"curl {w}"))]
-        return len(urls) == 1 and _is_app(urls[0], port)
+        urls = [u for w in words[1:] if (u := _url_alone(w))]
+        others = any(re.match(r"(?!https?:|localhost:)[A-Za-z][\w+.-]*:", w) for w in words[1:])
+        return len(urls) == 1 and not others and _is_app(urls[0], port)
     if re.fullmatch(r"python[\d.]*", program) and len(words) == 3 and words[1] == "-c":
         return _python_must_ask(words[2], port)
     return False
@@ -406,7 +421,7 @@ def _python_must_ask(code: str, port: int) -> bool:
         and ast.unparse(node.func).endswith(("urlopen", "requests.get"))
         and node.args
         and isinstance(node.args[0], ast.Constant)
-        and (url := _url(str(node.args[0].value))) is not None
+        and (url := _url_alone(str(node.args[0].value))) is not None
         and _is_app(url, port)
         for node in ast.walk(first)
     )

@@ -160,6 +160,8 @@ def why_it_died(exit_code: int, oom: bool, log: str, seconds: float, facts: Fact
         "The container ended by itself, with exit code {code}, {seconds:.1f} s after its start."
     ).format(code=exit_code, seconds=seconds)
     message += "\n" + (last_words(log) or _("It said nothing."))
+    if oom:
+        return message, _cause_of(exit_code, oom)
     known = (_command_lost(facts) or environment_of_root(facts, log)) if facts else None
     return message, known or cause_in(log, facts) or _cause_of(exit_code, oom)
 
@@ -211,12 +213,14 @@ def _module_missing(log: str, facts: Facts | None) -> str | None:
 
 def cause_in(log: str, facts: Facts | None = None) -> str | None:
     """How to mend what `log` tells of, in its last lines rather than before; None where it tells of nothing known."""
-    lines = log.splitlines()
-    parts = ("\n".join(lines[-30:]), log)  # gunicorn's own end is longer than that
+    parts = ["\n".join(log.split("\n")[-30:])]
+    if re.search(r"Worker failed to boot|Worker \(pid:\d+\) exited", parts[0]):
+        parts += [log]  # gunicorn's own end is longer than that
     causes = (_module_missing(part, facts) or _known_cause_in(part) for part in parts)
     return next(filter(None, causes), None)
 
 
+WORKERS_END = r"Worker \(pid:\d+\) exited with code (?:.*\n)+?.*Worker \(pid:\d+\) exited with code "
 _TRACEBACK = r"Traceback \(most recent call last\):\n(?: .*\n)+(?:\w+\.)*(\w+(?:Error|Exception)\b.*)"
 
 
@@ -257,7 +261,9 @@ def _known_cause_in(log: str) -> str | None:
         (r"(?:[Tt]emporary failure in name resolution|Name or service not known|Network is unreachable"
          r"|Could not resolve host|getaddrinfo (?:EAI_AGAIN|ENOTFOUND)).*",
          _("It is graded without a network: it must not need one to start.")),
-        (r"[Cc]annot assign requested address|EADDRNOTAVAIL",
+        # Not of one that it wants to connect to.
+        (r"\A(?![\s\S]*(?:\bconnecting to|connect\(|connect EADDR|connection to server))[\s\S]*"
+         r"(?:[Cc]annot assign requested address|EADDRNOTAVAIL)",
          _("The address that the server is to listen on is none of the container's, which has no IPv6: give it"
            " 0.0.0.0.")),
         (r"[Aa]ddress already in use", _("Two processes of the container want the same port.")),
@@ -267,7 +273,7 @@ def _known_cause_in(log: str) -> str | None:
          _("Most likely it starts more processes and threads than the limit: give the server fewer.")),
         (r"Permission denied.*?(?::(\d+))?$", _("The image's user lacks a permission: check chown and chmod.")),
         (rf"{_TRACEBACK}\s*\Z|Exception in worker process\n{_TRACEBACK}", stopped),
-        (r"Worker \(pid:\d+\) exited with code (?:.*\n)+?.*Worker \(pid:\d+\) exited with code ",
+        (WORKERS_END,
          _("gunicorn's workers end as soon as they have begun, and none answers: look into its log.")),
     )  # fmt: skip
     for pattern, cause in causes:
