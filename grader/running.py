@@ -199,7 +199,8 @@ class Running:
                     "Run the grader on the engine's own machine, not beside it in a container or across a network."
                 ),
             )
-        log = self._log() if silence.kind == "timeout" or (listeners is not None and not here) else ""
+        hangs = silence.kind == "timeout" and not silence.begun
+        log = self._log() if hangs or (listeners is not None and not here) else ""
         address = self.app.address if here and silence.kind == "closed" else None
         seen = diagnose.Silent(
             silence, self.app.port, listeners, waited,
