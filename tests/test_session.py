@@ -108,13 +108,13 @@ def test_the_deadline_ends_a_submission_that_would_take_longer(
 ) -> None:
     written(lab, 'CMD ["sleep", "600"]')
     began = time.monotonic()
-    with graded(submission_of(str(lab)), assignment.load(), Options(), warm, timeout=4) as result:
-        assert time.monotonic() - began < 4 + 2
+    with graded(submission_of(str(lab)), assignment.load(), Options(), warm, timeout=8) as result:
+        assert time.monotonic() - began < 8 + 2
         assert started_here(engine)  # who waits for the result does not wait for this to end
     assert (result.verdict, result.score) == ("ungraded", None)
     late = next(c for c in result.checks if c.id == "greeting")
     assert late.status == "error"
-    assert "deadline of 4 s" in late.message
+    assert "deadline of 8 s" in late.message
 
 
 def test_a_check_that_crashes_costs_itself_alone(
