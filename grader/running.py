@@ -168,10 +168,10 @@ class Running:
                 if fault is None:
                     return answer
                 # It, or a proxy before it, says that it is coming up; it may close once more before it is.
-                if answer.status in (502, 503, 504):
+                if comes_up := answer.status in (502, 503, 504):
                     until = max(until, self.started + self.grace)
                 if time.monotonic() > until:
-                    log = self._log() if answer.status >= 500 else ""
+                    log = self._log() if answer.status >= 500 and not comes_up else ""
                     raise Fault(
                         *diagnose.why_wrong_answer(route, answer, fault, log),
                         evidence={"status": answer.status, "body": answer.text[:2000]},
